@@ -1,0 +1,33 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format clean
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
+
+install: .venv/installed  ## make .venv with the exact versions of requirements.txt and weebill itself
+
+.venv/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: install  ## train, evaluate and try a model on the embedded data, about 3 minutes, output in runs/demo/
+	$(BIN)/weebill demo --output runs/demo
+
+test: lint  ## lint, types, tests
+	$(BIN)/python -m pytest
+
+lint: install  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove the environment and caches, keep runs/
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,259 @@
+"""The model folder on disk: reads and writes it whole, as data (JSON and safetensors). Runs no model; no torch.
+
+    config.json, model.safetensors, tokenizer.json, modules.json, 1_Pooling/, 2_Dense/ …  a sentence-transformers model
+    heads/config.json, heads/model.safetensors                                           weebill's intent and tag heads
+    weebill.json                                                                         format_version, encoder, training
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from weebill.config import EncoderConfig, HeadsConfig
+from weebill.errors import ArtifactError
+from weebill.tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Labels, shape and weights of the two heads."""
+
+    intents: list[str]
+    tags: list[str]
+    config: HeadsConfig
+    arrays: Arrays
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """Everything a model folder holds."""
+
+    config: EncoderConfig
+    tokenizer: Tokenizer
+    arrays: Arrays
+    heads: Heads | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Return whether `folder` claims to be a weebill model."""
+    return (folder / "weebill.json").is_file()
+
+
+def check_output(folder: Path) -> None:
+    """Refuse an output folder that holds something else than an older weebill model.
+
+    Raises:
+        ArtifactError: the folder exists, is not empty and is no weebill model.
+    """
+    if folder.exists() and not is_model_folder(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ArtifactError(f"{folder}: expected a new or empty folder, or a weebill model to replace, got something "
+                            f"else; name another --output or move it away")  # fmt: skip
+
+
+def write_model(
+    folder: Path,
+    config: EncoderConfig,
+    tokenizer: Tokenizer,
+    arrays: Arrays,
+    heads: Heads | None = None,
+    training: Mapping[str, Any] | None = None,
+    extra_files: Mapping[str, str] | None = None,
+) -> None:
+    """Write the folder beside its place, then move it there: readers see the old model or the new one, never half.
+
+    Raises:
+        ArtifactError: `folder` holds something that is no weebill model, or cannot be written.
+    """
+    check_output(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise ArtifactError(f"{folder}: expected a place to write the model, got {error}; free it") from error
+    try:
+        fresh.chmod(0o755)
+        _fill(fresh, config, tokenizer, arrays, heads, training or {})
+        for name, text in (extra_files or {}).items():
+            (fresh / name).write_text(text, encoding="utf-8")
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            os.replace(folder, old / "model")
+            os.replace(fresh, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(fresh, folder)
+    except OSError as error:
+        raise ArtifactError(f"{folder}: the model could not be written: {error}; the previous one is whole") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _fill(
+    folder: Path,
+    config: EncoderConfig,
+    tokenizer: Tokenizer,
+    arrays: Arrays,
+    heads: Heads | None,
+    training: Mapping[str, Any],
+) -> None:
+    tokenizer.save(folder)
+    encoder = {name: array for name, array in arrays.items() if not name.startswith("linear.")}
+    save_file(encoder, folder / "model.safetensors", metadata={"format": "pt"})
+    _json(folder / "config.json", _bert_config(config, tokenizer))
+    modules = ["sentence_transformers.models.Transformer", "sentence_transformers.models.Pooling",
+               "sentence_transformers.models.Dense"]  # fmt: skip
+    paths = ["", "1_Pooling", "2_Dense"]
+    _json(
+        folder / "modules.json",
+        [{"idx": i, "name": str(i), "path": p, "type": t} for i, (p, t) in enumerate(zip(paths, modules, strict=True))],
+    )
+    _json(
+        folder / "config_sentence_transformers.json",
+        {"__version__": {}, "prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"},
+    )
+    _json(
+        folder / "sentence_bert_config.json",
+        {"max_seq_length": config.max_seq_len, "do_lower_case": False, "model_args": {"add_pooling_layer": False}},
+    )
+    modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+    chosen = {"cls": "cls_token", "mean": "mean_tokens"}[config.pooling]
+    (folder / "1_Pooling").mkdir()
+    _json(
+        folder / "1_Pooling" / "config.json",
+        {"word_embedding_dimension": config.hidden_dim}
+        | {f"pooling_mode_{mode}": mode == chosen for mode in modes}
+        | {"include_prompt": True},
+    )
+    (folder / "2_Dense").mkdir()
+    _json(
+        folder / "2_Dense" / "config.json",
+        {
+            "in_features": config.hidden_dim,
+            "out_features": config.embedding_dim,
+            "bias": True,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        },
+    )
+    dense = {name: array for name, array in arrays.items() if name.startswith("linear.")}
+    save_file(dense, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})
+    if heads is not None:
+        (folder / "heads").mkdir()
+        save_file(heads.arrays, folder / "heads" / "model.safetensors", metadata={"format": "pt"})
+        _json(
+            folder / "heads" / "config.json",
+            {"intents": heads.intents, "tags": heads.tags, "heads": heads.config.model_dump()},
+        )
+    _json(
+        folder / "weebill.json",
+        {"format_version": FORMAT_VERSION, "encoder": config.model_dump(), "training": dict(training)},
+    )
+
+
+def _bert_config(config: EncoderConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    return {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "vocab_size": tokenizer.vocab_size,
+        "hidden_size": config.hidden_dim,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.ffn_dim,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.dropout,
+        "max_position_embeddings": config.max_seq_len,
+        "type_vocab_size": 2,
+        "initializer_range": 0.02,
+        "layer_norm_eps": config.layer_norm_eps,
+        "position_embedding_type": "absolute",
+        "pad_token_id": tokenizer.pad_id,
+        "use_cache": False,
+        "is_decoder": False,
+        "add_cross_attention": False,
+        "classifier_dropout": None,
+        "torch_dtype": "float32",
+    }
+
+
+def _json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_model(folder: Path) -> StoredModel:
+    """Read a model folder whole and check that its parts fit each other.
+
+    Raises:
+        ArtifactError: not a folder, not a weebill model, a newer format, a missing or damaged file.
+    """
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "nothing there"
+        raise ArtifactError(f"{folder}: expected a weebill model folder, got {what}; "
+                            f"`weebill finetune … --output {folder}` makes one")  # fmt: skip
+    if not is_model_folder(folder):
+        raise ArtifactError(f"{folder}: expected a weebill model folder, got one without weebill.json; "
+                            f"name the folder given as --output when the model was trained")  # fmt: skip
+    meta = _read_json(folder / "weebill.json")
+    version = meta.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ArtifactError(f"{folder / 'weebill.json'}: expected format_version {FORMAT_VERSION}, got {version!r}; "
+                            f"upgrade weebill (pip install -U weebill) or retrain the model")  # fmt: skip
+    try:
+        config = EncoderConfig.model_validate(meta.get("encoder"))
+    except ValidationError as error:
+        raise ArtifactError(f"{folder / 'weebill.json'}: the encoder section is damaged: {error}") from error
+    tokenizer = Tokenizer.load(folder)
+    arrays = _read_arrays(folder / "model.safetensors") | _read_arrays(folder / "2_Dense" / "model.safetensors")
+    shape = arrays.get("embeddings.word_embeddings.weight", np.zeros((0, 0))).shape
+    if shape != (tokenizer.vocab_size, config.hidden_dim):
+        raise ArtifactError(f"{folder}: expected word embeddings of {tokenizer.vocab_size} tokens × "
+                            f"{config.hidden_dim}, got {shape}; tokenizer and weights are of two models")  # fmt: skip
+    layer = f"encoder.layer.{config.num_layers - 1}.output.LayerNorm.bias"
+    for name in (layer, "linear.weight", "linear.bias"):
+        if name not in arrays:
+            raise ArtifactError(f"{folder}: expected the weight {name!r}, which is missing; copy the folder again")
+    return StoredModel(config, tokenizer, arrays, _read_heads(folder / "heads"), meta.get("training", {}))
+
+
+def _read_heads(folder: Path) -> Heads | None:
+    if not folder.is_dir():
+        return None
+    meta = _read_json(folder / "config.json")
+    try:
+        config = HeadsConfig.model_validate(meta["heads"])
+        intents, tags = [str(x) for x in meta["intents"]], [str(x) for x in meta["tags"]]
+    except (KeyError, TypeError, ValidationError) as error:
+        raise ArtifactError(f"{folder / 'config.json'}: expected intents, tags and heads, got {error}") from error
+    return Heads(intents, tags, config, _read_arrays(folder / "model.safetensors"))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: expected a JSON file of the model, got {error}; copy the folder again") from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path}: expected a JSON object, got {type(value).__name__}; copy the folder again")
+    return value
+
+
+def _read_arrays(path: Path) -> Arrays:
+    try:
+        arrays = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ArtifactError(f"{path}: expected a safetensors file, got {error}; copy the folder again") from error
+    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}

@@ -1,0 +1,216 @@
+"""Recipes: TOML files checked by pydantic into frozen settings. Reads no data and starts no training.
+
+A recipe says what to train; the command line may override any key with `--set section.key=value`.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from weebill.errors import ConfigError
+
+
+class Section(BaseModel):
+    """Base of every part of a recipe: unknown keys are errors, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncoderConfig(Section):
+    """Shape of the sentence transformer."""
+
+    num_layers: int = Field(4, ge=1, le=48)
+    num_heads: int = Field(8, ge=1)
+    hidden_dim: int = Field(64, ge=8)
+    ffn_dim: int = Field(256, ge=8)
+    max_seq_len: int = Field(128, ge=4, le=8192, description="tokens, [CLS] and [SEP] included")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    layer_norm_eps: float = Field(1e-12, gt=0)
+    pooling: Literal["cls", "mean"] = "cls"
+    embedding_dim: int = Field(64, ge=1, description="width of the sentence embedding after the projection head")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "EncoderConfig":
+        if self.hidden_dim % self.num_heads or self.hidden_dim % 2:
+            raise ValueError(f"hidden_dim must be even and a multiple of num_heads={self.num_heads}, "
+                             f"got {self.hidden_dim}")  # fmt: skip
+        return self
+
+
+class HeadsConfig(Section):
+    """Shape of the intent and tag heads."""
+
+    lstm_dim: int = Field(64, ge=1, description="hidden size of each direction of the tag head's BiLSTM")
+    mlp_dim: int = Field(128, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class TrainingConfig(Section):
+    """The loop: how long, how fast, how it stops."""
+
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(64, ge=2)
+    learning_rate: float = Field(1e-3, gt=0, description="peak, for the encoder's top layer")
+    head_learning_rate: float | None = Field(None, gt=0, description="peak for the heads; default: learning_rate")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="each layer below the top learns this much slower")
+    warmup_fraction: float = Field(0.05, ge=0, lt=1)
+    final_fraction: float = Field(0.02, ge=0, le=1, description="learning rate at the end, as a share of the peak")
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    precision: Literal["auto", "no", "bf16", "fp16"] = Field("auto", description="autocast; auto = off on CPU")
+    evals: int = Field(10, ge=1, description="how many evaluations on dev, evenly spread")
+    patience: int = Field(5, ge=1, description="evaluations without a better dev metric before the run stops")
+
+
+class DataConfig(Section):
+    """Where training data comes from. Paths are relative to `--data-root`; none given = the embedded data."""
+
+    train: tuple[str, ...] = ()
+    dev: str | None = None
+    format: str | None = Field(None, description="data format; default: guessed from the file")
+
+
+class PretrainLoss(Section):
+    """Triplet margin loss with cosine distance."""
+
+    margin: float = Field(0.5, gt=0, le=2)
+    negatives: Literal["given", "hardest"] = Field("hardest", description="hardest = searched in the whole batch")
+    positive_score: float = Field(0.7, gt=0, le=1, description="pairs scored at least this are positives")
+    negative_score: float = Field(0.4, ge=0, lt=1, description="pairs scored at most this are negatives")
+
+
+class FinetuneLoss(Section):
+    """Sum of intent and tag cross-entropy."""
+
+    tag_weight_power: float = Field(0.5, ge=0, le=1, description="tag class weight = frequency ** -power; 0 = off")
+    intent_sampling_power: float = Field(0.3, ge=0, le=1, description="row weight = intent frequency ** -power")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class Recipe(Section):
+    """What both kinds of recipe share."""
+
+    seed: int = 0
+    tokenizer: str = Field("packaged", description='"packaged", or a tokenizer or model folder')
+    start: str | None = Field(None, description="model folder to start from; default: random weights")
+    encoder: EncoderConfig = EncoderConfig()
+    training: TrainingConfig = TrainingConfig()
+    data: DataConfig = DataConfig()
+
+
+class PretrainRecipe(Recipe):
+    """Train a sentence transformer on pairs."""
+
+    task: Literal["pretrain"] = "pretrain"
+    loss: PretrainLoss = PretrainLoss()
+
+
+class FinetuneRecipe(Recipe):
+    """Train intent and entities on a shared encoder."""
+
+    task: Literal["finetune"] = "finetune"
+    metric: Literal["intent_accuracy", "span_f1", "exact_match"] = "exact_match"
+    heads: HeadsConfig = HeadsConfig()
+    loss: FinetuneLoss = FinetuneLoss()
+
+
+RecipeT = TypeVar("RecipeT", bound=Recipe)
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that ship with the package."""
+    folder = resources.files("weebill") / "recipes"
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+
+
+def load_recipe(path_or_name: str, kind: type[RecipeT], overrides: Sequence[str] = ()) -> RecipeT:
+    """Read a recipe file, or a shipped recipe by name, and apply `section.key=value` overrides.
+
+    Raises:
+        ConfigError: no such recipe, not TOML, an unknown key (the nearest known one is named) or a bad value.
+    """
+    path = Path(path_or_name)
+    if path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: expected a UTF-8 TOML recipe, could not read it: {error}") from error
+    elif path_or_name in recipe_names():
+        text = (resources.files("weebill") / "recipes" / f"{path_or_name}.toml").read_text(encoding="utf-8")
+    else:
+        raise ConfigError(
+            f"expected a recipe file or the name of a shipped recipe ({', '.join(recipe_names())}), "
+            f"got {path_or_name!r}, which is neither; check the path"
+        )
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path_or_name}: expected TOML, got a file that does not parse: {error}") from error
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_recipe(values, kind, where=path_or_name)
+
+
+def parse_recipe(values: dict[str, Any], kind: type[RecipeT], where: str) -> RecipeT:
+    """Return the checked recipe for a parsed TOML document; `where` names it in errors."""
+    task = kind.model_fields["task"].default
+    if values.get("task", task) != task:
+        raise ConfigError(f"{where}: expected a recipe for `weebill {task}`, got one for `weebill {values['task']}`; "
+                          f"run that command instead")  # fmt: skip
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(kind, dict(item), where) for item in error.errors())) from error
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, raw = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set expects section.key=value, got {override!r}; for example --set training.epochs=5")
+    try:
+        value: Any = json.loads(raw)
+    except json.JSONDecodeError:
+        value = raw
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: {section!r} is a value, not a section of the recipe")
+    values[last] = value
+
+
+def _explain(kind: type[BaseModel], item: dict[str, Any], where: str) -> str:
+    location = [str(part) for part in item["loc"]]
+    dotted = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(kind, location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        elsewhere = [k for k in _all_keys(kind) if k.split(".")[-1] == location[-1]]
+        hint = f"did you mean {'.'.join([*location[:-1], near[0]])!r}?" if near else ""
+        hint = hint or (f"did you mean {elsewhere[0]!r}?" if elsewhere else f"known keys: {', '.join(sorted(known))}")
+        return f"{where}: unknown key {dotted!r}; {hint}"
+    return f"{where}: {dotted or 'recipe'}: {item['msg']}, got {item.get('input')!r}; correct the value"
+
+
+def _known_keys(kind: type[BaseModel], path: Iterable[str]) -> list[str]:
+    for part in path:
+        field = kind.model_fields.get(part)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        kind = field.annotation
+    return list(kind.model_fields)
+
+
+def _all_keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in kind.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _all_keys(field.annotation, f"{prefix}{name}.")
+    return keys

@@ -1,0 +1,193 @@
+"""From utterances and pairs to batches: triplets, samplers, length buckets, collation. No torch and no file reading."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from weebill.errors import DataError
+from weebill.schema import EncodedBatch, Encoding, ScoredPair, Utterance
+from weebill.tags import MISSING, Misaligned, align
+from weebill.tokenizer import Tokenizer
+
+PROGRESS_FROM_TEXTS = 2_000
+Ints = npt.NDArray[np.int64]
+
+
+def pad(rows: Sequence[Sequence[int]], value: int) -> Ints:
+    """Return the rows as a rectangle, filled up with `value` on the right.
+
+    Example:
+        >>> pad([[1, 2, 3], [4]], 0).tolist()
+        [[1, 2, 3], [4, 0, 0]]
+    """
+    out = np.full((len(rows), max(map(len, rows), default=0)), value, dtype=np.int64)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = row
+    return out
+
+
+def batches_by_length(
+    tokenizer: Tokenizer, texts: Sequence[str], max_seq_len: int, batch_size: int, *, show_progress: bool | None = None
+) -> Iterator[tuple[Ints, EncodedBatch]]:
+    """Yield (row numbers, batch) so that texts of similar length share a batch; every text occurs once."""
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    show = len(texts) >= PROGRESS_FROM_TEXTS if show_progress is None else show_progress
+    starts = range(0, len(texts), batch_size)
+    for start in track(starts, description="texts", disable=not show, transient=True):
+        rows = order[start : start + batch_size]
+        yield rows, tokenizer.encode_batch([texts[i] for i in rows], max_length=max_seq_len)
+
+
+@dataclass(frozen=True, slots=True)
+class Triplet:
+    """Texts of a triplet; triplets of one `group` share texts and are never each other's negatives."""
+
+    anchor: str
+    positive: str
+    negative: str
+    group: int = 0
+
+
+def triplets_from_pairs(
+    pairs: Sequence[ScoredPair], positive_score: float, negative_score: float, seed: int
+) -> list[Triplet]:
+    """Return one triplet per positive pair, in both directions alternating.
+
+    The negative is a partner of the anchor (or of the positive) in a pair scored at most `negative_score`, or a random
+    text of another group when there is none. Texts linked by positive pairs form a group.
+
+    Raises:
+        DataError: no pair is scored at least `positive_score`.
+    """
+    positives = [p for p in pairs if p.score >= positive_score and p.a != p.b]
+    if not positives:
+        best = max((p.score for p in pairs), default=float("nan"))
+        raise DataError(f"expected pairs scored at least {positive_score} as positives, got none among {len(pairs)} "
+                        f"(highest {best}); lower loss.positive_score or add positive pairs")  # fmt: skip
+    parent: dict[str, str] = {}
+
+    def root(text: str) -> str:
+        while (up := parent.setdefault(text, text)) != text:
+            parent[text] = text = parent[up]
+        return text
+
+    far: dict[str, list[str]] = {}
+    for pair in pairs:
+        if pair.score >= positive_score:
+            parent[root(pair.a)] = root(pair.b)
+        elif pair.score <= negative_score:
+            far.setdefault(pair.a, []).append(pair.b)
+            far.setdefault(pair.b, []).append(pair.a)
+    numbers: dict[str, int] = {}
+    texts = sorted({t for p in pairs for t in (p.a, p.b)})
+    rng = np.random.default_rng(seed)
+    out = []
+    for i, pair in enumerate(positives):
+        anchor, positive = (pair.a, pair.b) if i % 2 == 0 else (pair.b, pair.a)
+        group = root(anchor)
+        near = [t for t in (*far.get(anchor, ()), *far.get(positive, ())) if root(t) != group]
+        negative = near[int(rng.integers(len(near)))] if near else texts[int(rng.integers(len(texts)))]
+        while root(negative) == group and len(texts) > 2:
+            negative = texts[int(rng.integers(len(texts)))]
+        out.append(Triplet(anchor, positive, negative, numbers.setdefault(group, len(numbers))))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRows:
+    """Utterances ready for training: token ids, tag ids (MISSING = no loss) and intent ids per row."""
+
+    token_ids: list[list[int]]
+    tags: list[list[int]]
+    intents: Ints
+    misaligned: list[tuple[Utterance, Misaligned]]
+
+
+def label_rows(
+    utterances: Sequence[Utterance], tokenizer: Tokenizer, max_seq_len: int, intents: Sequence[str], tags: Sequence[str]
+) -> LabelledRows:
+    """Tokenize utterances and align their labels; what could not be aligned is listed, never turned into "O"."""
+    tag_ids = {tag: i for i, tag in enumerate(tags)}
+    intent_ids = {intent: i for i, intent in enumerate(intents)}
+    rows, row_tags, misaligned = [], [], []
+    for utterance in utterances:
+        encoding = tokenizer.encode(utterance.text, max_length=max_seq_len)
+        if utterance.entities is None:
+            labels = [MISSING] * len(encoding.token_ids)
+        else:
+            labels, lost = align(utterance.entities, encoding, tag_ids)
+            misaligned += [(utterance, one) for one in lost]
+        rows.append(encoding.token_ids)
+        row_tags.append(labels)
+    ids = [MISSING if u.intent is None else intent_ids[u.intent] for u in utterances]
+    return LabelledRows(rows, row_tags, np.array(ids, dtype=np.int64), misaligned)
+
+
+def sampling_weights(intents: Ints, power: float) -> npt.NDArray[np.float64]:
+    """Return each row's chance of being drawn, proportional to its intent's frequency ** -power.
+
+    Example:
+        >>> sampling_weights(np.array([0, 0, 0, 1]), 1.0).round(3).tolist()
+        [0.167, 0.167, 0.167, 0.5]
+    """
+    counts = Counter(intents.tolist())
+    weights = np.array([counts[i] ** -power for i in intents.tolist()])
+    return weights / weights.sum()
+
+
+def class_weights(rows: Sequence[Sequence[int]], num_classes: int, power: float) -> npt.NDArray[np.float32]:
+    """Return tag class weights, frequency ** -power, scaled so that the average token weighs 1."""
+    counts = np.bincount([t for row in rows for t in row if t != MISSING], minlength=num_classes).astype(np.float64)
+    weights = np.maximum(counts, 1.0) ** -power
+    return (weights * (counts.sum() / max((weights * counts).sum(), 1e-12))).astype(np.float32)
+
+
+def epoch_batches(
+    lengths: Sequence[int],
+    batch_size: int,
+    rng: np.random.Generator,
+    weights: npt.NDArray[np.float64] | None = None,
+    window: int = 16,
+) -> list[Ints]:
+    """Return one epoch of row numbers in batches; each `window` of batches is sorted by length to spare padding.
+
+    With `weights`, rows are drawn with replacement by weight; without, every row occurs once. The last, smaller batch
+    is kept. Deterministic given `rng`.
+    """
+    count = len(lengths)
+    order = rng.permutation(count) if weights is None else rng.choice(count, size=count, p=weights)
+    batches = []
+    for start in range(0, count, batch_size * window):
+        chunk = sorted(order[start : start + batch_size * window].tolist(), key=lambda i: lengths[i])
+        batches += [np.array(chunk[i : i + batch_size]) for i in range(0, len(chunk), batch_size)]
+    rng.shuffle(batches)  # type: ignore[arg-type]
+    return batches
+
+
+def text_encodings(tokenizer: Tokenizer, texts: Sequence[str], max_seq_len: int) -> dict[str, Encoding]:
+    """Tokenize each distinct text once."""
+    return {text: tokenizer.encode(text, max_length=max_seq_len) for text in dict.fromkeys(texts)}
+
+
+def labels_of(utterances: Sequence[Utterance]) -> tuple[list[str], list[str]]:
+    """Return the sorted intents and entity labels that occur."""
+    intents = sorted({u.intent for u in utterances if u.intent is not None})
+    return intents, sorted({e.label for u in utterances for e in u.entities or ()})
+
+
+def check_known_labels(
+    dev: Sequence[Utterance], intents: Sequence[str], labels: Sequence[str]
+) -> Mapping[str, list[str]]:
+    """Return labels of `dev` the model cannot predict, each with the places it occurs (they count as errors)."""
+    known_intents, known_labels, unknown = set(intents), set(labels), dict[str, list[str]]()
+    for utterance in dev:
+        if utterance.intent is not None and utterance.intent not in known_intents:
+            unknown.setdefault(f"intent {utterance.intent}", []).append(utterance.source)
+        for entity in utterance.entities or ():
+            if entity.label not in known_labels:
+                unknown.setdefault(f"entity {entity.label}", []).append(utterance.source)
+    return unknown

@@ -1,0 +1,33 @@
+"""What can go wrong, as types; holds no logic.
+
+WeebillError             every error a user can cause; the command line prints it and exits with code 2
+├── ConfigError          a recipe or an option is wrong
+├── DataError            a data file is missing, empty, malformed or contradicts itself
+├── ArtifactError        a folder or file is not the model or tokenizer it should be, or could not be written
+└── MissingExtraError    an optional dependency is not installed; the message names the pip command
+
+A message says what was expected, what arrived, where (file:line), and what to do.
+"""
+
+
+class WeebillError(Exception):
+    """Base of every error weebill raises on purpose."""
+
+
+class ConfigError(WeebillError):
+    """A recipe or an option is wrong."""
+
+
+class DataError(WeebillError):
+    """A data file is missing, empty, malformed or contradicts itself."""
+
+
+class ArtifactError(WeebillError):
+    """A folder or file is not the model or tokenizer it should be, or could not be written."""
+
+
+class MissingExtraError(WeebillError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str):
+        super().__init__(f"{purpose} needs {package}, which is not installed; run: pip install 'weebill[{extra}]'")

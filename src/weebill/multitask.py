@@ -1,0 +1,73 @@
+"""MultiTaskModel = SentenceTransformer + intent head + tag head; returns logits and decodes nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from weebill.artifact import Heads, read_model, write_model
+from weebill.config import HeadsConfig
+from weebill.errors import ArtifactError
+from weebill.heads import IntentHead, TagHead
+from weebill.sent_transformer import SentenceTransformer
+
+
+class MultiTaskModel(nn.Module):
+    """Reads intent and entities in one pass over the encoder.
+
+    `intents` and `tags` name the classes by index; tags are "O" and "B-x"/"I-x" pairs.
+    """
+
+    def __init__(self, encoder: SentenceTransformer, intents: Sequence[str], tags: Sequence[str], config: HeadsConfig):
+        super().__init__()
+        self.encoder = encoder
+        self.intents, self.tags, self.config = list(intents), list(tags), config
+        dim = encoder.config.hidden_dim
+        self.intent_head = IntentHead(dim, len(self.intents), config)
+        self.tag_head = TagHead(dim, len(self.tags), config)
+
+    def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return sentence embedding, intent logits and tag logits.
+
+        Shape: int64 (B, T), bool (B, T) -> (B, E), (B, C), (B, T, L)
+        """
+        hidden_BTD, embedding_BE = self.encoder(input_ids_BT, attention_mask_BT)
+        return embedding_BE, self.intent_head(hidden_BTD[:, 0]), self.tag_head(hidden_BTD, attention_mask_BT)
+
+    def save(
+        self, folder: Path | str, training: dict[str, object] | None = None, extra_files: dict[str, str] | None = None
+    ) -> None:
+        """Write the model folder with its heads, atomically."""
+        arrays = {
+            f"{part}.{name}": t.detach().float().cpu().numpy()
+            for part in ("intent_head", "tag_head")
+            for name, t in getattr(self, part).state_dict().items()
+        }
+        heads = Heads(self.intents, self.tags, self.config, arrays)
+        encoder = self.encoder
+        write_model(Path(folder), encoder.config, encoder.tokenizer, encoder.arrays(), heads, training, extra_files)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "MultiTaskModel":
+        """Read a model folder with heads.
+
+        Raises:
+            ArtifactError: not a complete weebill model, or one without heads.
+        """
+        stored = read_model(Path(folder))
+        if stored.heads is None:
+            raise ArtifactError(f"{folder}: expected a model with intent and tag heads, got an encoder without; "
+                                f"fine-tune it first: weebill finetune RECIPE --set start={folder} --output DIR")  # fmt: skip
+        encoder = SentenceTransformer(stored.config, stored.tokenizer)
+        encoder.load_arrays(stored.arrays)
+        model = cls(encoder, stored.heads.intents, stored.heads.tags, stored.heads.config)
+        heads = {name: torch.from_numpy(array) for name, array in stored.heads.arrays.items()}
+        try:
+            model.load_state_dict(heads, strict=False)
+            missing = [n for n in model.state_dict() if not n.startswith("encoder.") and n not in heads]
+        except RuntimeError as error:
+            raise ArtifactError(f"{folder}/heads: weights do not fit heads/config.json: {error}") from error
+        if missing:
+            raise ArtifactError(f"{folder}/heads: expected the weights {missing}, which are missing; copy it again")
+        return model.eval()

@@ -1,0 +1,110 @@
+"""The road: texts -> Tokenizer -> Backend -> decode -> predictions. Everything that predicts goes through here."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from weebill.artifact import read_model
+from weebill.backend import Backend, load_torch
+from weebill.data import batches_by_length
+from weebill.errors import ArtifactError
+from weebill.schema import EncodedBatch, ModelOutput, Prediction
+from weebill.tags import spans_from_tags
+from weebill.tokenizer import Tokenizer
+
+
+class Predictor:
+    """A model ready to read texts; call it with one text or a list.
+
+    `max_seq_len` is in tokens; what a longer text has beyond is not read.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        backend: Backend,
+        max_seq_len: int,
+        embedding_dim: int,
+        intents: Sequence[str] = (),
+        tags: Sequence[str] = (),
+    ):
+        self.tokenizer, self.backend = tokenizer, backend
+        self.max_seq_len, self.embedding_dim = max_seq_len, embedding_dim
+        self.intents, self.tags = list(intents), list(tags)
+
+    def __call__(self, text: str) -> Prediction:
+        """Return intent and entities of one text."""
+        return self.parse([text])[0]
+
+    def outputs(
+        self, texts: Sequence[str], batch_size: int = 64, show_progress: bool | None = None
+    ) -> Iterator[tuple[npt.NDArray[np.int64], EncodedBatch, ModelOutput]]:
+        """Yield (row numbers, batch, model output), rows grouped by length; every row occurs once."""
+        for rows, batch in batches_by_length(
+            self.tokenizer, texts, self.max_seq_len, batch_size, show_progress=show_progress
+        ):
+            yield rows, batch, self.backend.run(batch)
+
+    def parse(self, texts: Sequence[str], show_progress: bool | None = None) -> list[Prediction]:
+        """Return one prediction per text, in the order given.
+
+        Raises:
+            ArtifactError: the model has no heads.
+        """
+        if not self.intents:
+            raise ArtifactError("expected a model with intent and tag heads, got an encoder; fine-tune it first: "
+                                "weebill finetune RECIPE --set start=FOLDER --output DIR")  # fmt: skip
+        found: dict[int, Prediction] = {}
+        for rows, batch, output in self.outputs(texts, show_progress=show_progress):
+            decoded = self.decode([texts[i] for i in rows], batch, output)
+            found.update(zip(rows.tolist(), decoded, strict=True))
+        return [found[i] for i in range(len(texts))]
+
+    def embed(self, texts: Sequence[str], show_progress: bool | None = None) -> npt.NDArray[np.float32]:
+        """Return sentence embeddings, float32 (len(texts), embedding_dim), in the order given."""
+        vectors = np.zeros((len(texts), self.embedding_dim), dtype=np.float32)
+        for rows, _, output in self.outputs(texts, show_progress=show_progress):
+            vectors[rows] = output.sentence_embedding_BD
+        return vectors
+
+    def decode(self, texts: Sequence[str], batch: EncodedBatch, output: ModelOutput) -> list[Prediction]:
+        """Return predictions from logits: the only softmax, argmax and BIO decoder in weebill."""
+        assert output.intent_logits_BC is not None and output.tag_logits_BTL is not None
+        intents_BC, tags_BTL = softmax(output.intent_logits_BC), softmax(output.tag_logits_BTL)
+        best_B, best_BT = intents_BC.argmax(-1), tags_BTL.argmax(-1)
+        predictions = []
+        for i, (text, encoding) in enumerate(zip(texts, batch.encodings, strict=True)):
+            length = len(encoding.token_ids)
+            names = [self.tags[t] for t in best_BT[i, :length]]
+            scores = tags_BTL[i, :length].max(-1).tolist()
+            entities = spans_from_tags(names, encoding.offsets, scores)
+            predictions.append(Prediction(text, self.intents[best_B[i]], float(intents_BC[i, best_B[i]]), entities))
+        return predictions
+
+
+def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return probabilities over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def load(folder: Path | str) -> Predictor:
+    """Load a model folder, with or without heads.
+
+    Raises:
+        ArtifactError: the folder is not a complete weebill model.
+        MissingExtraError: torch is not installed.
+    """
+    stored = read_model(Path(folder))
+    backend = load_torch(Path(folder), with_heads=stored.heads is not None)
+    heads = stored.heads
+    return Predictor(
+        stored.tokenizer,
+        backend,
+        stored.config.max_seq_len,
+        stored.config.embedding_dim,
+        heads.intents if heads else (),
+        heads.tags if heads else (),
+    )

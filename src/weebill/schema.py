@@ -1,0 +1,102 @@
+"""Plain values that travel between rooms; no behaviour beyond construction, and no torch.
+
+Axis letters, used as suffixes everywhere: B batch · T tokens · D embedding or hidden dimension · C intent classes ·
+L tag classes · H heads · K head dimension · N any flat list.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entity:
+    """One labelled span of a text; `start` and `end` are half-open code point offsets.
+
+    `score` is the model's probability for a predicted entity and 1.0 for a gold one.
+    """
+
+    start: int
+    end: int
+    label: str
+    score: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One text with what is annotated on it.
+
+    `intent` None = intent not annotated; `entities` None = entities not annotated, () = annotated and there are none.
+    `source` is where it came from, "file:line", for error messages. `key` groups utterances that must stay on one side
+    of a split (the template of generated ones).
+    """
+
+    text: str
+    intent: str | None = None
+    entities: tuple[Entity, ...] | None = None
+    id: str = ""
+    source: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPair:
+    """Two texts and how similar they are: `score` in [0, 1], more = closer (STS scores / 5; duplicates 1, others 0)."""
+
+    a: str
+    b: str
+    score: float
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One tokenized text: token ids with [CLS] … [SEP], code point offsets per token ((0, 0) for specials).
+
+    `dropped_tokens` counts what truncation removed.
+    """
+
+    token_ids: list[int]
+    offsets: list[tuple[int, int]]
+    dropped_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """Texts tokenized, truncated and padded to a rectangle; the only thing a backend sees.
+
+    `input_ids_BT` int64; `attention_mask_BT` bool, True = real token; `encodings` holds the unpadded rows.
+    """
+
+    input_ids_BT: npt.NDArray[np.int64]
+    attention_mask_BT: npt.NDArray[np.bool_]
+    encodings: list[Encoding]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutput:
+    """What a backend returns, float32 numpy; logits are None when the model has no such head."""
+
+    sentence_embedding_BD: npt.NDArray[np.float32]
+    intent_logits_BC: npt.NDArray[np.float32] | None
+    tag_logits_BTL: npt.NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model reads in one text. `score` is the probability of `intent`."""
+
+    text: str
+    intent: str
+    score: float
+    entities: tuple[Entity, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object that `weebill parse` writes as one line."""
+        entities = [
+            {"start": e.start, "end": e.end, "label": e.label, "text": self.text[e.start : e.end],
+             "score": round(e.score, 4)}
+            for e in self.entities
+        ]  # fmt: skip
+        return {"text": self.text, "intent": self.intent, "intent_score": round(self.score, 4), "entities": entities}

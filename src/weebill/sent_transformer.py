@@ -1,0 +1,196 @@
+"""SentenceTransformer: token ids -> token states -> one sentence embedding. Knows no heads and no losses.
+
+A post-LN BERT encoder with fixed sinusoidal positions: on disk it *is* a BertModel, which is how other libraries read it.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from weebill.artifact import read_model, write_model
+from weebill.config import EncoderConfig
+from weebill.data import batches_by_length
+from weebill.tokenizer import Tokenizer
+
+
+def sinusoidal_table(num_positions: int, dim: int) -> Tensor:
+    """Return the fixed position table: even columns sine, odd columns cosine.
+
+    Shape: (num_positions, dim)
+    Source: Vaswani et al. 2017, section 3.5.
+    """
+    position_T1 = torch.arange(num_positions, dtype=torch.float64)[:, None]
+    frequency_K = torch.exp(torch.arange(0, dim, 2, dtype=torch.float64) * (-math.log(10_000.0) / dim))
+    table_TD = torch.zeros(num_positions, dim, dtype=torch.float64)
+    table_TD[:, 0::2] = torch.sin(position_T1 * frequency_K)
+    table_TD[:, 1::2] = torch.cos(position_T1 * frequency_K)
+    return table_TD.float()
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then a feed-forward network, each followed by a residual sum and LayerNorm (post-LN)."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        dim, eps = config.hidden_dim, config.layer_norm_eps
+        self.num_heads = config.num_heads
+        self.dropout = config.dropout
+        self.qkv = nn.Linear(dim, 3 * dim)  # one product instead of three; split into q, k, v on disk
+        self.attention_out = nn.Linear(dim, dim)
+        self.attention_norm = nn.LayerNorm(dim, eps=eps)
+        self.ffn_in = nn.Linear(dim, config.ffn_dim)
+        self.ffn_out = nn.Linear(config.ffn_dim, dim)
+        self.ffn_norm = nn.LayerNorm(dim, eps=eps)
+
+    def forward(self, hidden_BTD: Tensor, mask_B11T: Tensor | None) -> Tensor:
+        """Shape: (B, T, D), (B, 1, 1, T) True = real or None for no padding -> (B, T, D)."""
+        batch, length, dim = hidden_BTD.shape
+        qkv_BTSHK = self.qkv(hidden_BTD).view(batch, length, 3, self.num_heads, dim // self.num_heads)
+        q_BHTK, k_BHTK, v_BHTK = qkv_BTSHK.permute(2, 0, 3, 1, 4).unbind(0)
+        dropout = self.dropout if self.training else 0.0
+        mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=mask_B11T, dropout_p=dropout)
+        mixed_BTD = self.attention_out(mixed_BHTK.transpose(1, 2).reshape(batch, length, dim))
+        hidden_BTD = self.attention_norm(hidden_BTD + F.dropout(mixed_BTD, self.dropout, self.training))
+        ffn_BTD = self.ffn_out(F.gelu(self.ffn_in(hidden_BTD)))
+        return self.ffn_norm(hidden_BTD + F.dropout(ffn_BTD, self.dropout, self.training))
+
+
+class SentenceTransformer(nn.Module):
+    """Embeddings + sinusoidal positions + encoder + pooling + projection.
+
+    Example:
+        >>> model = SentenceTransformer(EncoderConfig(num_layers=1), Tokenizer.packaged())
+        >>> model.encode(["wake me up", "play some jazz"]).shape
+        (2, 64)
+    """
+
+    position_table_TD: Tensor
+
+    def __init__(self, config: EncoderConfig, tokenizer: Tokenizer):
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.word_embeddings = nn.Embedding(tokenizer.vocab_size, config.hidden_dim, padding_idx=tokenizer.pad_id)
+        self.register_buffer("position_table_TD", sinusoidal_table(config.max_seq_len, config.hidden_dim))
+        self.embedding_norm = nn.LayerNorm(config.hidden_dim, eps=config.layer_norm_eps)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
+        self.projection = nn.Linear(config.hidden_dim, config.embedding_dim)
+        self.apply(_init_weights)
+
+    def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Return token states and the sentence embedding (not normalised).
+
+        Shape: int64 (B, T), bool (B, T) True = real -> (B, T, D), (B, E)
+        """
+        positions_TD = self.position_table_TD[: input_ids_BT.shape[1]]
+        hidden_BTD = self.embedding_norm(self.word_embeddings(input_ids_BT) + positions_TD)
+        hidden_BTD = F.dropout(hidden_BTD, self.config.dropout, self.training)
+        mask_B11T = attention_mask_BT[:, None, None, :]
+        for layer in self.layers:
+            hidden_BTD = layer(hidden_BTD, mask_B11T)
+        return hidden_BTD, self.projection(self._pool(hidden_BTD, attention_mask_BT))
+
+    def _pool(self, hidden_BTD: Tensor, attention_mask_BT: Tensor) -> Tensor:
+        if self.config.pooling == "cls":
+            return hidden_BTD[:, 0]
+        weights_BT1 = attention_mask_BT.unsqueeze(-1).to(hidden_BTD.dtype)
+        return (hidden_BTD * weights_BT1).sum(1) / weights_BT1.sum(1)
+
+    @torch.inference_mode()
+    def encode(
+        self, texts: Sequence[str], *, batch_size: int = 64, normalize: bool = False, show_progress: bool | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return one embedding per text, in the order given; texts of similar length share a batch.
+
+        Args:
+            texts: any number of texts; longer than `max_seq_len` tokens are truncated.
+            batch_size: texts per forward pass.
+            normalize: scale each embedding to length 1.
+            show_progress: a progress bar; default: from 2,000 texts on.
+
+        Shape: float32 (len(texts), embedding_dim)
+        """
+        was_training = self.training
+        self.eval()
+        vectors_ND = np.zeros((len(texts), self.config.embedding_dim), dtype=np.float32)
+        device = self.projection.weight.device
+        for rows, batch in batches_by_length(
+            self.tokenizer, texts, self.config.max_seq_len, batch_size, show_progress=show_progress
+        ):
+            ids = torch.from_numpy(batch.input_ids_BT).to(device)
+            mask = torch.from_numpy(batch.attention_mask_BT).to(device)
+            vectors_ND[rows] = self(ids, mask)[1].float().cpu().numpy()
+        self.train(was_training)
+        if normalize:
+            vectors_ND /= np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
+        return vectors_ND
+
+    def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the encoder's weights under BertModel's names, and the projection under `linear.*`."""
+        return {name: t.detach().float().cpu().numpy().copy() for name, t in _to_bert(self).items()}
+
+    def load_arrays(self, arrays: dict[str, npt.NDArray[np.float32]]) -> None:
+        """Set every weight from `arrays()` of a model of the same shape."""
+        with torch.no_grad():
+            for name, target in _to_bert(self).items():
+                if name != "embeddings.token_type_embeddings.weight":
+                    target.copy_(torch.from_numpy(arrays[name]))
+
+    def save(self, folder: Path | str, training: dict[str, object] | None = None) -> None:
+        """Write the model folder, atomically; an older weebill model of that name is replaced."""
+        write_model(Path(folder), self.config, self.tokenizer, self.arrays(), training=training)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "SentenceTransformer":
+        """Read a model folder (heads, if any, are left aside).
+
+        Raises:
+            ArtifactError: the folder is not a complete weebill model.
+        """
+        stored = read_model(Path(folder))
+        model = cls(stored.config, stored.tokenizer)
+        model.load_arrays(stored.arrays)
+        return model.eval()
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        # positions have entries up to 1: words must be as loud, or the sum says where before it says what
+        nn.init.normal_(module.weight, std=1.0 / math.sqrt(2.0))
+        with torch.no_grad():
+            module.weight[module.padding_idx].zero_()
+
+
+def _to_bert(model: SentenceTransformer) -> dict[str, Tensor]:
+    """Return views of the model's weights by BertModel name; q, k and v are thirds of one matrix."""
+    embeddings = model.word_embeddings.weight
+    out: dict[str, Tensor] = {
+        "embeddings.word_embeddings.weight": embeddings,
+        "embeddings.position_embeddings.weight": model.position_table_TD,
+        "embeddings.token_type_embeddings.weight": torch.zeros(2, model.config.hidden_dim),
+        "embeddings.LayerNorm.weight": model.embedding_norm.weight,
+        "embeddings.LayerNorm.bias": model.embedding_norm.bias,
+    }
+    for n, layer in enumerate(model.layers):
+        prefix = f"encoder.layer.{n}"
+        assert isinstance(layer, EncoderLayer)  # for the type checker
+        for kind in ("weight", "bias"):
+            thirds = getattr(layer.qkv, kind).chunk(3)
+            for part, third in zip(("query", "key", "value"), thirds, strict=True):
+                out[f"{prefix}.attention.self.{part}.{kind}"] = third
+            out[f"{prefix}.attention.output.dense.{kind}"] = getattr(layer.attention_out, kind)
+            out[f"{prefix}.attention.output.LayerNorm.{kind}"] = getattr(layer.attention_norm, kind)
+            out[f"{prefix}.intermediate.dense.{kind}"] = getattr(layer.ffn_in, kind)
+            out[f"{prefix}.output.dense.{kind}"] = getattr(layer.ffn_out, kind)
+            out[f"{prefix}.output.LayerNorm.{kind}"] = getattr(layer.ffn_norm, kind)
+    out["linear.weight"], out["linear.bias"] = model.projection.weight, model.projection.bias
+    return out
