@@ -1,0 +1,244 @@
+"""The command line: parse arguments, call one function, print. No logic of its own, and no torch until a model runs."""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from weebill.errors import ConfigError, DataError, WeebillError
+
+app = typer.Typer(
+    help="The smallest, fastest road from raw text to intent, entities and embeddings.\n\n"
+    "Start with: weebill demo --output runs/demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+tokenizer_app = typer.Typer(help="Train and try a byte-level BPE tokenizer.", no_args_is_help=True)
+app.add_typer(tokenizer_app, name="tokenizer")
+console = Console(stderr=True)
+
+Recipe = Annotated[str, typer.Argument(help="A recipe file (TOML), or the name of a shipped recipe.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a key: training.epochs=5. Repeatable.")]
+Output = Annotated[Path, typer.Option(help="Folder of the new model; an older weebill model there is replaced.")]
+Root = Annotated[Path, typer.Option(envvar="WEEBILL_DATA", help="Folder that the recipe's data paths start from.")]
+Model = Annotated[Path, typer.Argument(help="Model folder.")]
+Texts = Annotated[list[str] | None, typer.Argument(help="Texts; default: --input, or standard input, one a line.")]
+Input = Annotated[Path | None, typer.Option("--input", help="File with one text a line; an empty line is a text too.")]
+
+
+@app.command()
+def pretrain(recipe: Recipe, output: Output, set: Sets = None, data_root: Root = Path("data")) -> None:
+    """Train a sentence encoder with a triplet loss.
+
+    Example: `weebill pretrain sts-qqp --data-root data --output runs/pretrained`
+    """
+    from weebill.config import PretrainRecipe, load_recipe
+    from weebill.runs import run_pretrain
+
+    run_pretrain(load_recipe(recipe, PretrainRecipe, set or ()), output, data_root, console)
+
+
+@app.command()
+def finetune(recipe: Recipe, output: Output, set: Sets = None, data_root: Root = Path("data")) -> None:
+    """Train intent and entities on one encoder.
+
+    Example: `weebill finetune massive --set start=runs/pretrained --output runs/massive`
+    """
+    from weebill.config import FinetuneRecipe, load_recipe
+    from weebill.runs import run_finetune
+
+    run_finetune(load_recipe(recipe, FinetuneRecipe, set or ()), output, data_root, console)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Annotated[Path | None, typer.Option(help="Labelled data; default: the embedded dev split.")] = None,
+    format: Annotated[str | None, typer.Option(help="Data format (massive, spans, bio …); default: guessed.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only this split of the data.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the scores as JSON.")] = None,
+) -> None:
+    """Score a model on labelled data: intents, entities, exact match.
+
+    Example: `weebill evaluate runs/massive --data data/massive/en-US.jsonl --split dev`
+    """
+    from weebill import report as show
+    from weebill.evaluate import evaluate as score
+    from weebill.formats import read_utterances
+    from weebill.predictor import load
+    from weebill.templates import generate
+
+    utterances = read_utterances(data, format=format, split=split) if data else generate()[1]
+    scores = score(load(model), utterances)
+    where = f"{data or 'embedded data, dev'}{f' ({split})' if split else ''}"
+    Console().print(show.scores(scores, f"{model} on {where}"))
+    if output:
+        _write(output, (json.dumps(scores.to_json(), indent=2) + "\n").encode())
+
+
+@app.command()
+def parse(
+    model: Model,
+    texts: Texts = None,
+    input: Input = None,
+    output: Annotated[Path | None, typer.Option(help="JSON lines; default: standard output.")] = None,
+) -> None:
+    """Read intent and entities: one JSON object a line, in input order.
+
+    Example: `weebill parse runs/massive "wake me up at nine am on friday"`
+    """
+    from weebill.predictor import load
+
+    found = _texts(texts, input)
+    lines = (json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in load(model).parse(found))
+    _emit("".join(lines), output)
+
+
+@app.command()
+def embed(
+    model: Model,
+    texts: Texts = None,
+    input: Input = None,
+    output: Annotated[Path | None, typer.Option(help="A .npy file, float32 (texts, dim); default: JSON lines.")] = None,
+    normalize: Annotated[bool, typer.Option(help="Scale each vector to length 1.")] = False,
+) -> None:
+    """Turn texts into vectors.
+
+    Example: `weebill embed runs/massive --input texts.txt --output vectors.npy`
+    """
+    import io
+
+    import numpy as np
+
+    from weebill.predictor import load
+
+    vectors = load(model).embed(_texts(texts, input))
+    if normalize:
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    if output:
+        buffer = io.BytesIO()
+        np.save(buffer, vectors)
+        _write(output, buffer.getvalue())
+    else:
+        _emit("".join(json.dumps([round(x, 6) for x in row]) + "\n" for row in vectors.tolist()), None)
+
+
+@app.command()
+def demo(output: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo")) -> None:
+    """Train, evaluate and try a whole model on the embedded data, in about three minutes."""
+    from weebill.demo import run_demo
+
+    run_demo(output, Console())
+
+
+@tokenizer_app.command("train")
+def tokenizer_train(
+    input: Annotated[list[Path], typer.Option(help="UTF-8 text, plain or .gz. Repeatable.")],
+    output: Annotated[Path, typer.Option(help="Folder for tokenizer.json.")],
+    vocab_size: Annotated[int, typer.Option(help="Tokens, special tokens and the 256 bytes included.")] = 8192,
+    split_pattern: Annotated[str, typer.Option(help="gpt2, gpt4, or a regular expression.")] = "gpt2",
+) -> None:
+    """Train a tokenizer on text files.
+
+    Example: `weebill tokenizer train --input corpus.txt --vocab-size 8192 --output runs/tokenizer`
+    """
+    from rich.progress import Progress
+
+    from weebill.formats import read_texts
+    from weebill.tokenizer import Tokenizer
+
+    texts = [line + "\n" for path in input for line in read_texts(path)]
+    with Progress(console=console) as progress:
+        bar = progress.add_task("merges")
+        trained = Tokenizer.train(
+            texts,
+            vocab_size,
+            split_pattern=split_pattern,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    trained.save(output)
+    console.print(f"{trained.vocab_size:,} tokens; tokenizer in {output}")
+
+
+@tokenizer_app.command("encode")
+def tokenizer_encode(
+    model: Annotated[Path, typer.Argument(help="Tokenizer or model folder, tokenizer.json, or bpe_merged.json.")],
+    text: Annotated[str, typer.Argument(help="The text.")],
+) -> None:
+    """Show a text's pieces, ids and offsets.
+
+    Example: `weebill tokenizer encode runs/tokenizer "wake me up"`
+    """
+    from rich.table import Table
+
+    from weebill.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(model)
+    encoding = tokenizer.encode(text)
+    table = Table("piece", "id", "start", "end")
+    for token_id, (start, end) in zip(encoding.token_ids, encoding.offsets, strict=True):
+        table.add_row(repr(tokenizer.token_bytes(token_id))[1:], str(token_id), str(start), str(end))
+    Console().print(table)
+
+
+def _texts(texts: list[str] | None, input: Path | None) -> list[str]:
+    if texts and input:
+        raise ConfigError("expected texts or --input, got both; leave one out")
+    if texts:
+        return texts
+    from weebill.formats import read_texts
+
+    if input is None and sys.stdin.isatty():
+        raise ConfigError("expected texts, --input FILE or text on standard input, got nothing")
+    if input is not None:
+        return read_texts(input)
+    try:
+        body = sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"<stdin>: expected UTF-8, got byte {error.object[error.start]:#04x} at {error.start}") from error
+    return body.removesuffix("\n").split("\n") if body else []
+
+
+def _emit(text: str, output: Path | None) -> None:
+    if output:
+        _write(output, text.encode("utf-8", "replace"))
+    else:
+        sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+        sys.stdout.buffer.flush()
+
+
+def _write(path: Path, body: bytes) -> None:
+    """Write a file whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(body)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a place to write, got: {error}; choose another --output") from error
+
+
+def main() -> None:
+    """Run the command line; a weebill error prints one message and exits with code 2."""
+    try:
+        app()
+    except WeebillError as error:
+        console.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("stopped; nothing was written")
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,58 @@
+"""The demo: every part of weebill once, on the embedded data, ending with results to look at. Nothing here is canned."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from weebill import report, templates
+from weebill.artifact import check_output
+from weebill.config import FinetuneRecipe, PretrainRecipe, load_recipe
+from weebill.evaluate import evaluate, evaluate_pairs
+from weebill.predictor import load
+from weebill.runs import run_finetune, run_pretrain
+from weebill.tokenizer import Tokenizer
+
+EXAMPLES = (
+    "wake me up at nine am on friday",
+    "could you book me a flight from oslo to lisbon tomorrow morning",
+    "turn the kitchen lights blue",
+    "is it going to rain in berlin this weekend",
+    "text anna that i am running late",
+)
+
+
+def run_demo(output: Path, console: Console) -> None:
+    """Train a tokenizer, an encoder and a joint model; evaluate; parse examples; say what to try next."""
+    for part in ("tokenizer", "pretrained", "model"):
+        if part != "tokenizer":
+            check_output(output / part)
+    train, dev = templates.generate()
+    console.rule("1 of 4  tokenizer")
+    with Progress(console=console) as progress:
+        bar = progress.add_task("merges")
+        tokenizer = Tokenizer.train(
+            (u.text for u in train),
+            2048,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    tokenizer.save(output / "tokenizer")
+    console.print(f"{tokenizer.vocab_size:,} tokens; {EXAMPLES[0]!r} → {tokenizer.pieces(EXAMPLES[0])}")
+    console.rule("2 of 4  pretrain the encoder on paraphrases")
+    run_pretrain(load_recipe("demo-pretrain", PretrainRecipe), output / "pretrained", Path(), console, tokenizer)
+    console.rule("3 of 4  fine-tune intent and entities")
+    recipe = load_recipe("demo-finetune", FinetuneRecipe, [f"start={output / 'pretrained'}"])
+    run_finetune(recipe, output / "model", Path(), console)
+    console.rule("4 of 4  results on dev (templates never seen in training)")
+    nlu = load(output / "model")
+    table = report.scores(evaluate(nlu, dev), f"{output / 'model'} on the embedded dev split")
+    pairs = evaluate_pairs(load(output / "pretrained"), templates.paraphrase_pairs("dev"))
+    table.add_row("pretrained encoder: Spearman on paraphrases", f"{100 * pairs.spearman:.2f}")
+    console.print(table)
+    for text in EXAMPLES:
+        console.print(report.coloured(nlu(text)))
+    model = output / "model"
+    console.print(f"\n[bold]try next[/]\n  .venv/bin/weebill parse {model} \"set a timer for ten minutes\"\n"
+                  f"  .venv/bin/weebill embed {model} \"play some jazz\"\n"
+                  f"  .venv/bin/weebill evaluate {model}\n"
+                  f"  .venv/bin/weebill tokenizer encode {output / 'tokenizer'} \"wake me up\"", highlight=False)  # fmt: skip

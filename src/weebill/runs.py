@@ -1,0 +1,97 @@
+"""One whole run from recipe to model folder: reads the data, trains with a display, writes. Defines no loop and no loss."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from weebill import templates
+from weebill.artifact import check_output
+from weebill.config import FinetuneRecipe, PretrainRecipe, Recipe
+from weebill.data import Triplet, triplets_from_pairs
+from weebill.errors import ArtifactError, ConfigError
+from weebill.formats import read_pairs, read_utterances
+from weebill.report import RunDisplay
+from weebill.schema import Utterance
+from weebill.tokenizer import Tokenizer
+
+
+def _check_paths(recipe: Recipe) -> None:
+    if bool(recipe.data.train) != bool(recipe.data.dev):
+        raise ConfigError("data: expected both train and dev, or neither for the embedded data, got only one of them")
+
+
+def _read_split(root: Path, name: str, format: str | None) -> list[Utterance]:
+    """A path may carry its split: `massive/en-US.jsonl#train`."""
+    path, mark, part = name.partition("#")
+    return read_utterances(root / path, format=format, split=part if mark else None)
+
+
+def run_pretrain(
+    recipe: PretrainRecipe, output: Path, data_root: Path, console: Console, tokenizer: Tokenizer | None = None
+) -> None:
+    """Pretrain by recipe and write the model folder."""
+    check_output(output)
+    _check_paths(recipe)
+    loss = recipe.loss
+    if recipe.data.train:
+        triplets = []
+        for name in recipe.data.train:
+            found = triplets_from_pairs(
+                read_pairs(data_root / name, recipe.data.format), loss.positive_score, loss.negative_score, recipe.seed
+            )
+            first = len(triplets)  # groups of different files never mix
+            triplets += [Triplet(t.anchor, t.positive, t.negative, t.group + first) for t in found]
+        dev = read_pairs(data_root / str(recipe.data.dev), recipe.data.format)
+    else:
+        triplets = [Triplet(*t, group=i) for i, t in enumerate(templates.paraphrase_triplets("train"))]
+        dev = templates.paraphrase_pairs("dev")
+    from weebill.train import pretrain, training_record
+
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        with RunDisplay(console, "pretrain", log) as display:
+            encoder, end = pretrain(recipe, triplets, dev, display, tokenizer)
+        log.seek(0)
+        from weebill.artifact import write_model
+
+        write_model(
+            output,
+            encoder.config,
+            encoder.tokenizer,
+            encoder.arrays(),
+            training=training_record(recipe, end, [*triplets, *dev]),
+            extra_files={"log.jsonl": log.read()},
+        )
+    console.print(f"best dev Spearman {100 * end['metrics']['spearman']:.2f} at step {end['best_step']}, "
+                  f"{end['seconds']:.0f} s; model in {output}")  # fmt: skip
+
+
+def run_finetune(
+    recipe: FinetuneRecipe, output: Path, data_root: Path, console: Console, tokenizer: Tokenizer | None = None
+) -> None:
+    """Fine-tune by recipe and write the model folder."""
+    check_output(output)
+    _check_paths(recipe)
+    if recipe.data.train:
+        train = [u for name in recipe.data.train for u in _read_split(data_root, name, recipe.data.format)]
+        dev = _read_split(data_root, str(recipe.data.dev), recipe.data.format)
+    else:
+        train, dev = templates.generate()
+    if recipe.start is not None and not Path(recipe.start).exists():
+        raise ArtifactError(f"start = {recipe.start!r}: expected a model folder, got nothing there; run `weebill "
+                            f"pretrain` first or leave out `start` for random weights")  # fmt: skip
+    from weebill.train import finetune, training_record
+
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        with RunDisplay(console, "finetune", log) as display:
+            model, end, ledger = finetune(recipe, train, dev, display, tokenizer)
+        log.seek(0)
+        ledger_text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ledger)
+        model.save(
+            output,
+            training=training_record(recipe, end, [*train, *dev]),
+            extra_files={"log.jsonl": log.read(), "ledger.jsonl": ledger_text},
+        )
+    shown = ", ".join(f"{k} {100 * v:.2f}" for k, v in end["metrics"].items() if k != "tag_loss")
+    console.print(f"best dev at step {end['best_step']}: {shown}; {end['seconds']:.0f} s; model in {output}")
