@@ -1,0 +1,68 @@
+"""The rooms: imports run one way, the torch-free part imports without torch, the public names are what they say."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import weebill
+
+SRC = Path(weebill.__file__).parent
+FLOORS = [
+    {"errors", "schema"},
+    {"config"},
+    {"bpe", "tags", "metrics", "schedule"},
+    {"tokenizer", "formats", "pairs", "templates"},
+    {"data", "artifact"},
+    {"sent_transformer", "heads", "losses", "freezing"},
+    {"multitask"},
+    {"backend"},
+    {"predictor"},
+    {"evaluate"},
+    {"report"},
+    {"train"},
+    {"runs"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}
+SIDEWAYS = {("schema", "errors"), ("pairs", "formats"), ("formats", "pairs"), ("data", "artifact")}
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("weebill."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.ImportFrom) and node.module == "weebill":
+            yield from (alias.name for alias in node.names if alias.name in FLOOR)
+
+
+def test_every_room_has_a_floor():
+    assert {p.stem for p in SRC.glob("*.py")} - {"__init__"} <= set(FLOOR)
+
+
+def test_imports_run_downwards():
+    wrong = [
+        f"{path.stem} imports {other}"
+        for path in SRC.glob("*.py")
+        if path.stem != "__init__"
+        for other in _imports(path)
+        if FLOOR[other] >= FLOOR[path.stem] and (path.stem, other) not in SIDEWAYS
+    ]
+    assert wrong == []
+
+
+def test_public_names():
+    assert weebill.__all__ == sorted(weebill.__all__)
+    for name in weebill.__all__:
+        assert getattr(weebill, name).__name__ == name
+
+
+def test_torch_free_rooms_import_without_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import weebill, weebill.tokenizer, weebill.tags, weebill.formats, weebill.templates, weebill.predictor, "
+        "weebill.evaluate, weebill.report, weebill.cli"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,174 @@
+"""The loop and both tasks on small real data: they learn, they repeat, and what they write can be used."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+import weebill
+from weebill import data, templates
+from weebill.config import FinetuneRecipe, PretrainRecipe, TrainingConfig, parse_recipe
+from weebill.errors import ConfigError, DataError
+from weebill.freezing import parameter_groups, trainable_table
+from weebill.runs import run_finetune, run_pretrain
+from weebill.schedule import warmup_cosine
+from weebill.schema import ScoredPair
+from weebill.tokenizer import Tokenizer
+from weebill.train import TrainingStopped, finetune, fit, pretrain
+
+SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train((u.text for u in templates.generate()[0]), 800)
+
+
+def _finetune_recipe(**training):
+    settings = {"epochs": 60, "batch_size": 4, "learning_rate": 5e-3, "evals": 3, "patience": 3} | training
+    values = {"encoder": SMALL | {"dropout": 0.0}, "training": settings}
+    return parse_recipe(values, FinetuneRecipe, "test")
+
+
+def test_overfits_eight_examples(tokenizer):
+    eight = templates.generate()[0][::700][:8]
+    model, end, ledger = finetune(_finetune_recipe(), eight, eight, lambda event: None, tokenizer)
+    assert end["metrics"]["exact_match"] == 1.0
+    assert ledger == []
+    assert {"intent_accuracy", "tag_loss", "tag_accuracy", "span_f1", "exact_match"} <= set(end["metrics"])
+
+
+def test_same_seed_same_weights_other_seed_others(tokenizer):
+    rows = templates.generate()[0][:24]
+
+    def weights(seed):
+        recipe = _finetune_recipe(epochs=2).model_copy(update={"seed": seed})
+        model = finetune(recipe, rows, rows, lambda event: None, tokenizer)[0]
+        return torch.cat([p.flatten() for p in model.parameters()])
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_pretraining_orders_unseen_paraphrases_better_than_chance(tokenizer):
+    triplets = [data.Triplet(*t, group=i) for i, t in enumerate(templates.paraphrase_triplets("train", 600))]
+    recipe = parse_recipe({"encoder": SMALL, "training": {"epochs": 4, "learning_rate": 3e-3, "evals": 2}},
+                          PretrainRecipe, "test")  # fmt: skip
+    events = []
+    dev = templates.paraphrase_pairs("dev", 300)
+    encoder, end = pretrain(recipe, triplets, dev, events.append, tokenizer)
+    assert end["metrics"]["spearman"] > 0.5
+    losses = [e["losses"]["triplet"] for e in events if e["event"] == "eval"]
+    assert losses[-1] < losses[0]
+
+
+def test_runs_write_a_folder_that_loads_and_chains(tmp_path, tokenizer):
+    console = Console(file=io.StringIO())
+    tokenizer.save(tmp_path / "tokenizer")
+    short = {"encoder": SMALL, "tokenizer": str(tmp_path / "tokenizer"), "training": {"epochs": 1, "evals": 1}}
+    run_pretrain(parse_recipe(short, PretrainRecipe, "t"), tmp_path / "pre", tmp_path, console)
+    start = {"start": str(tmp_path / "pre"), "training": {"epochs": 1, "evals": 1}}
+    run_finetune(parse_recipe(start, FinetuneRecipe, "t"), tmp_path / "nlu", tmp_path, console)
+    prediction = weebill.load(tmp_path / "nlu")("wake me up at nine am on friday")
+    assert prediction.intent in {u.intent for u in templates.generate()[0]}
+    record = json.loads((tmp_path / "nlu" / "weebill.json").read_text())["training"]
+    assert record["recipe"]["start"] == str(tmp_path / "pre") and record["result"]["metrics"]
+    assert [json.loads(line)["event"] for line in (tmp_path / "nlu" / "log.jsonl").read_text().splitlines()][-1] == "end"
+    wrong = {"start": str(tmp_path / "pre"), "encoder": {"hidden_dim": 64}}
+    with pytest.raises(ConfigError, match="another shape than the recipe's encoder section"):
+        run_finetune(parse_recipe(wrong, FinetuneRecipe, "t"), tmp_path / "no", tmp_path, console)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_best_weights():
+    model = torch.nn.Linear(2, 2)
+    before = model.weight.detach().clone()
+    with pytest.raises(TrainingStopped, match="expected a finite loss, got nan at step 1"):
+        fit(
+            model,
+            lambda rng: [{"x": torch.full((2, 2), float("nan"))}],
+            lambda m, batch: {"loss": m(batch["x"]).sum()},
+            lambda: {"score": 1.0},
+            "score",
+            TrainingConfig(),
+            0,
+            lambda event: None,
+        )
+    assert torch.equal(model.weight, before)
+
+
+def test_early_stopping_keeps_the_best_weights():
+    model = torch.nn.Linear(1, 1)
+    seen = []
+
+    def evaluate():
+        seen.append(model.weight.detach().clone())
+        return {"score": -abs(len(seen) - 2)}  # the second evaluation is the best
+
+    end = fit(
+        model,
+        lambda rng: [{"x": torch.ones(2, 1)}] * 4,
+        lambda m, batch: {"loss": m(batch["x"]).sum()},
+        evaluate,
+        "score",
+        TrainingConfig(epochs=10, evals=20, patience=3),
+        0,
+        lambda event: None,
+    )
+    assert (end["best_step"], end["steps"], len(seen)) == (4, 10, 5)
+    assert torch.equal(model.weight, seen[1])
+
+
+def test_discriminative_learning_rates_cover_every_parameter_once(tokenizer):
+    recipe = parse_recipe({}, FinetuneRecipe, "t")
+    rows = templates.generate()[0][:30]
+    settings = TrainingConfig(learning_rate=1.0, layer_decay=0.5, head_learning_rate=2.0, epochs=1, evals=1)
+    model, _, _ = finetune(recipe.model_copy(update={"training": TrainingConfig(epochs=1)}), rows, rows,
+                           lambda event: None, tokenizer)  # fmt: skip
+    groups = parameter_groups(model, settings)
+    ids = [id(p) for g in groups for p in g["params"]]
+    assert sorted(ids) == sorted(id(p) for p in model.parameters())
+    rates = {part: rate for part, _, rate in trainable_table(groups)}
+    assert (rates["layer 3"], rates["layer 2"], rates["layer 0"], rates["embeddings"]) == (1.0, 0.5, 0.125, 0.0625)
+    assert rates["intent_head"] == rates["tag_head"] == 2.0
+
+
+def test_schedule_equals_torchs_cosine():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    oracle = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
+    for step in range(20):
+        assert abs(warmup_cosine(step, 20, 0) - oracle.get_last_lr()[0]) < 1e-9
+        optimizer.step()
+        oracle.step()
+
+
+def test_triplets_from_pairs():
+    pairs = [
+        ScoredPair("a", "b", 1.0), ScoredPair("b", "c", 1.0), ScoredPair("a", "x", 0.0), ScoredPair("d", "e", 0.9),
+        ScoredPair("a", "c", 0.1),
+    ]  # fmt: skip
+    triplets = data.triplets_from_pairs(pairs, 0.7, 0.4, seed=0)
+    assert [(t.anchor, t.positive) for t in triplets] == [("a", "b"), ("c", "b"), ("d", "e")]
+    assert triplets[0].negative == "x"  # never "c", though scored low: it means the same as "a" through "b"
+    assert triplets[0].group == triplets[1].group != triplets[2].group
+    assert all(t.negative not in (t.anchor, t.positive) for t in triplets)
+    with pytest.raises(DataError, match="expected pairs scored at least 0.7 as positives, got none among 1"):
+        data.triplets_from_pairs([ScoredPair("a", "b", 0.2)], 0.7, 0.4, seed=0)
+
+
+def test_epoch_batches_hold_every_row_once_and_weights_favour_the_rare():
+    lengths = np.random.default_rng(0).integers(1, 30, 1000).tolist()
+    batches = data.epoch_batches(lengths, 32, np.random.default_rng(1))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
+    padding = sum(max(lengths[i] for i in b) * len(b) for b in batches) / sum(lengths)
+    assert padding < 1.15
+    intents = np.array([0] * 900 + [1] * 100)
+    drawn = np.concatenate(
+        data.epoch_batches(lengths, 32, np.random.default_rng(1), data.sampling_weights(intents, 1.0))
+    )
+    assert 0.4 < (drawn >= 900).mean() < 0.6
+    weights = data.class_weights([[0] * 90 + [1] * 10], 2, 0.5)
+    assert weights[1] / weights[0] == pytest.approx(3.0, rel=1e-5)
