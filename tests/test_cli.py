@@ -8,13 +8,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from weebill.tags import tag_vocabulary
+from weebill.tokenizer import Tokenizer
 
 from weebill import templates
 from weebill.config import EncoderConfig, HeadsConfig
 from weebill.multitask import MultiTaskModel
 from weebill.sent_transformer import SentenceTransformer
-from weebill.tags import tag_vocabulary
-from weebill.tokenizer import Tokenizer
 
 
 def run(*arguments, stdin=None, cwd=None):
@@ -77,7 +77,9 @@ def test_evaluate_writes_a_report(model, tmp_path):
 
 def test_tokenizer_commands(tmp_path):
     (tmp_path / "corpus.txt").write_text("wake me up at nine\n" * 50, encoding="utf-8")
-    done = run("tokenizer", "train", "--input", tmp_path / "corpus.txt", "--vocab-size", 270, "--output", tmp_path / "t")
+    done = run(
+        "tokenizer", "train", "--input", tmp_path / "corpus.txt", "--vocab-size", 270, "--output", tmp_path / "t"
+    )
     assert done.returncode == 0, done.stderr
     assert Tokenizer.load(tmp_path / "t").vocab_size == 270
     assert "[CLS]" in run("tokenizer", "encode", tmp_path / "t", "wake me").stdout
@@ -120,4 +122,3 @@ def test_bad_input_gives_one_message_and_exit_code_2(case, model, tmp_path):
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""
     assert sorted(p.name for p in tmp_path.iterdir()) == before
-

@@ -18,7 +18,9 @@ def test_every_shipped_recipe_is_valid():
 
 
 def test_overrides_and_types():
-    recipe = load_recipe("massive", FinetuneRecipe, ["training.epochs=3", "start=runs/x", "training.learning_rate=1e-3"])
+    recipe = load_recipe(
+        "massive", FinetuneRecipe, ["training.epochs=3", "start=runs/x", "training.learning_rate=1e-3"]
+    )
     assert (recipe.training.epochs, recipe.start, recipe.training.learning_rate) == (3, "runs/x", 1e-3)
 
 

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from weebill.tokenizer import Tokenizer
 
 import weebill
 from weebill.artifact import check_output, read_model
@@ -14,7 +15,6 @@ from weebill.errors import ArtifactError
 from weebill.heads import TagHead
 from weebill.multitask import MultiTaskModel
 from weebill.sent_transformer import SentenceTransformer, sinusoidal_table
-from weebill.tokenizer import Tokenizer
 
 TEXTS = ["wake me up at nine am on friday", "hi", "", "play 🎵 some   jazz, s'il vous plaît!", "a b c d e f g " * 5]
 
@@ -27,7 +27,9 @@ def tokenizer():
 @pytest.fixture(scope="module", params=["cls", "mean"])
 def encoder(request, tokenizer):
     torch.manual_seed(0)
-    config = EncoderConfig(num_layers=2, hidden_dim=32, num_heads=4, ffn_dim=48, embedding_dim=24, pooling=request.param)
+    config = EncoderConfig(
+        num_layers=2, hidden_dim=32, num_heads=4, ffn_dim=48, embedding_dim=24, pooling=request.param
+    )
     return SentenceTransformer(config, tokenizer).eval()
 
 

@@ -76,7 +76,8 @@ def test_train_and_dev_share_no_template_and_ids_are_unique():
 def test_same_seed_same_data_in_any_process():
     code = (
         "from weebill.templates import *\n"
-        "print([repr(x) for x in (generate(300, 5), paraphrase_triplets('train', 40, 5), paraphrase_pairs('dev', 40, 5))])"
+        "drawn = generate(300, 5), paraphrase_triplets('train', 40, 5), paraphrase_pairs('dev', 40, 5)\n"
+        "print([repr(part) for part in drawn])"
     )
     outputs = [
         subprocess.run(
@@ -149,7 +150,7 @@ def test_bad_grammar(grammar, message):
 
 
 def test_bad_grammar_files():
-    with pytest.raises(ConfigError, match="my.json:2: expected JSON"):
+    with pytest.raises(ConfigError, match=r"my\.json:2: expected JSON"):
         parse_grammar("{\n oops", source="my.json")
     with pytest.raises(ConfigError, match="distinct values of slot 'city'"):
         parse_grammar(json.dumps({"slots": {"city": ["oslo", "oslo"]}, "intents": {"hi": HI, "x": HI}}))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from weebill.tokenizer import Tokenizer
 
 import weebill
 from weebill import data, templates
@@ -16,7 +17,6 @@ from weebill.freezing import parameter_groups, trainable_table
 from weebill.runs import run_finetune, run_pretrain
 from weebill.schedule import warmup_cosine
 from weebill.schema import ScoredPair
-from weebill.tokenizer import Tokenizer
 from weebill.train import TrainingStopped, finetune, fit, pretrain
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
@@ -35,7 +35,7 @@ def _finetune_recipe(**training):
 
 def test_overfits_eight_examples(tokenizer):
     eight = templates.generate()[0][::700][:8]
-    model, end, ledger = finetune(_finetune_recipe(), eight, eight, lambda event: None, tokenizer)
+    _, end, ledger = finetune(_finetune_recipe(), eight, eight, lambda event: None, tokenizer)
     assert end["metrics"]["exact_match"] == 1.0
     assert ledger == []
     assert {"intent_accuracy", "tag_loss", "tag_accuracy", "span_f1", "exact_match"} <= set(end["metrics"])
@@ -59,7 +59,7 @@ def test_pretraining_orders_unseen_paraphrases_better_than_chance(tokenizer):
                           PretrainRecipe, "test")  # fmt: skip
     events = []
     dev = templates.paraphrase_pairs("dev", 300)
-    encoder, end = pretrain(recipe, triplets, dev, events.append, tokenizer)
+    _, end = pretrain(recipe, triplets, dev, events.append, tokenizer)
     assert end["metrics"]["spearman"] > 0.5
     losses = [e["losses"]["triplet"] for e in events if e["event"] == "eval"]
     assert losses[-1] < losses[0]
@@ -76,7 +76,9 @@ def test_runs_write_a_folder_that_loads_and_chains(tmp_path, tokenizer):
     assert prediction.intent in {u.intent for u in templates.generate()[0]}
     record = json.loads((tmp_path / "nlu" / "weebill.json").read_text())["training"]
     assert record["recipe"]["start"] == str(tmp_path / "pre") and record["result"]["metrics"]
-    assert [json.loads(line)["event"] for line in (tmp_path / "nlu" / "log.jsonl").read_text().splitlines()][-1] == "end"
+    assert [json.loads(line)["event"] for line in (tmp_path / "nlu" / "log.jsonl").read_text().splitlines()][
+        -1
+    ] == "end"
     wrong = {"start": str(tmp_path / "pre"), "encoder": {"hidden_dim": 64}}
     with pytest.raises(ConfigError, match="another shape than the recipe's encoder section"):
         run_finetune(parse_recipe(wrong, FinetuneRecipe, "t"), tmp_path / "no", tmp_path, console)
@@ -155,7 +157,7 @@ def test_triplets_from_pairs():
     assert triplets[0].negative == "x"  # never "c", though scored low: it means the same as "a" through "b"
     assert triplets[0].group == triplets[1].group != triplets[2].group
     assert all(t.negative not in (t.anchor, t.positive) for t in triplets)
-    with pytest.raises(DataError, match="expected pairs scored at least 0.7 as positives, got none among 1"):
+    with pytest.raises(DataError, match=r"expected pairs scored at least 0\.7 as positives, got none among 1"):
         data.triplets_from_pairs([ScoredPair("a", "b", 0.2)], 0.7, 0.4, seed=0)
 
 

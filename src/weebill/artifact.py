@@ -1,12 +1,11 @@
 """The model folder on disk: reads and writes it whole, as data (JSON and safetensors). Runs no model; no torch.
 
-    config.json, model.safetensors, tokenizer.json, modules.json, 1_Pooling/, 2_Dense/ …  a sentence-transformers model
-    heads/config.json, heads/model.safetensors                                           weebill's intent and tag heads
-    weebill.json                                                                         format_version, encoder, training
+config.json, model.safetensors, tokenizer.json, modules.json, 1_Pooling/, 2_Dense/ …  a sentence-transformers model
+heads/config.json, heads/model.safetensors                                           weebill's intent and tag heads
+weebill.json                                                                         format_version, encoder, training
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -92,11 +91,11 @@ def write_model(
             (fresh / name).write_text(text, encoding="utf-8")
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            os.replace(folder, old / "model")
-            os.replace(fresh, folder)
+            folder.replace(old / "model")
+            fresh.replace(folder)
             shutil.rmtree(old)
         else:
-            os.replace(fresh, folder)
+            fresh.replace(folder)
     except OSError as error:
         raise ArtifactError(f"{folder}: the model could not be written: {error}; the previous one is whole") from error
     finally:

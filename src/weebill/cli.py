@@ -130,7 +130,9 @@ def embed(
 
 
 @app.command()
-def demo(output: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo")) -> None:
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
+) -> None:
     """Train, evaluate and try a whole model on the embedded data, in about three minutes."""
     from weebill.demo import run_demo
 
@@ -201,7 +203,9 @@ def _texts(texts: list[str] | None, input: Path | None) -> list[str]:
     try:
         body = sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"<stdin>: expected UTF-8, got byte {error.object[error.start]:#04x} at {error.start}") from error
+        raise DataError(
+            f"<stdin>: expected UTF-8, got byte {error.object[error.start]:#04x} at {error.start}"
+        ) from error
     return body.removesuffix("\n").split("\n") if body else []
 
 

@@ -1,4 +1,4 @@
-"""The demo: every part of weebill once, on the embedded data, ending with results to look at. Nothing here is canned."""
+"""The demo: every part of weebill once, on the embedded data, ending with results. Nothing here is canned."""
 
 from pathlib import Path
 
@@ -52,7 +52,8 @@ def run_demo(output: Path, console: Console) -> None:
     for text in EXAMPLES:
         console.print(report.coloured(nlu(text)))
     model = output / "model"
+    encode = f"tokenizer encode {output / 'tokenizer'}"
     console.print(f"\n[bold]try next[/]\n  .venv/bin/weebill parse {model} \"set a timer for ten minutes\"\n"
                   f"  .venv/bin/weebill embed {model} \"play some jazz\"\n"
                   f"  .venv/bin/weebill evaluate {model}\n"
-                  f"  .venv/bin/weebill tokenizer encode {output / 'tokenizer'} \"wake me up\"", highlight=False)  # fmt: skip
+                  f"  .venv/bin/weebill {encode} \"wake me up\"", highlight=False)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Run a predictor over labelled data and count: utterances -> EvalReport, pairs -> Spearman. Trains and draws nothing."""
+"""Run a predictor over labelled data and count: EvalReport, PairReport. Trains and draws nothing."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +20,6 @@ from weebill.metrics import (
 )
 from weebill.predictor import Predictor
 from weebill.schema import Prediction, ScoredPair, Utterance
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,9 @@ def evaluate(predictor: Predictor, utterances: Sequence[Utterance], show_progres
         exact_match=_exact(utterances, ordered, both) if both else None,
         massive_slot_f1=massive.f1 if massive else None,
         massive_exact_match=(
-            sum(right_words[i] and utterances[i].intent == ordered[i].intent for i in both) / len(both) if both else None
+            sum(right_words[i] and utterances[i].intent == ordered[i].intent for i in both) / len(both)
+            if both
+            else None
         ),
         by_label=span_scores_by_label(gold_spans, got_spans) if labelled else {},
     )

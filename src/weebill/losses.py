@@ -28,7 +28,7 @@ def triplet_loss(anchor_ND: Tensor, positive_ND: Tensor, negative_ND: Tensor, ma
 def hardest_negatives(anchor_ND: Tensor, positive_ND: Tensor, negative_ND: Tensor, group_N: Tensor) -> Tensor:
     """Return for each anchor the closest negative among all positives and negatives in the batch.
 
-    A candidate of the anchor's own group (texts known to mean the same) is never chosen, its own negative always may be.
+    A candidate of the anchor's own group (texts known to mean the same) is never chosen; its own negative may be.
     Gradients flow through the chosen rows; the choice itself has none.
 
     Shape: three of (N, D), group ids (N,) -> (N, D)

@@ -58,7 +58,7 @@ class MultiTaskModel(nn.Module):
         stored = read_model(Path(folder))
         if stored.heads is None:
             raise ArtifactError(f"{folder}: expected a model with intent and tag heads, got an encoder without; "
-                                f"fine-tune it first: weebill finetune RECIPE --set start={folder} --output DIR")  # fmt: skip
+                                f"run: weebill finetune RECIPE --set start={folder} --output DIR")  # fmt: skip
         encoder = SentenceTransformer(stored.config, stored.tokenizer)
         encoder.load_arrays(stored.arrays)
         model = cls(encoder, stored.heads.intents, stored.heads.tags, stored.heads.config)

@@ -1,4 +1,4 @@
-"""One whole run from recipe to model folder: reads the data, trains with a display, writes. Defines no loop and no loss."""
+"""One whole run from recipe to model folder: reads the data, trains, writes. Defines no loop and no loss."""
 
 import json
 import tempfile

@@ -1,6 +1,6 @@
 """SentenceTransformer: token ids -> token states -> one sentence embedding. Knows no heads and no losses.
 
-A post-LN BERT encoder with fixed sinusoidal positions: on disk it *is* a BertModel, which is how other libraries read it.
+A post-LN BERT encoder with fixed sinusoidal positions: on disk it *is* a BertModel, so others read it.
 """
 
 import math

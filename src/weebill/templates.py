@@ -198,11 +198,11 @@ def _fillings(template: str, rng: random.Random) -> Iterator[tuple[str, tuple[En
 
 
 def paraphrase_triplets(split: Split, num_triplets: int = 4000, seed: int = 0) -> list[tuple[str, str, str]]:
-    """Return distinct (anchor, positive, negative) texts of one split's templates that have slots; deterministic by seed.
+    """Return distinct (anchor, positive, negative) texts of one split; deterministic by seed.
 
-    Anchor and positive are one intent and the same slot values in two templates with the same slots. The negative is a
-    near miss: in half the cases the anchor's own template with one value exchanged, otherwise another intent that shares
-    slot values with the anchor, or any other intent when no template of another intent has a slot in common.
+    Anchor and positive are one intent and the same slot values in two templates with the same slots, at least one. The
+    negative is a near miss: in half the cases the anchor's own template with one value exchanged, otherwise another
+    intent that shares slot values with the anchor, or any other intent when none has a slot in common.
 
     Raises:
         ConfigError: The grammar cannot give that many.
@@ -226,7 +226,7 @@ def paraphrase_triplets(split: Split, num_triplets: int = 4000, seed: int = 0) -
 
 
 def paraphrase_pairs(split: Split, num_pairs: int = 1000, seed: int = 0) -> list[ScoredPair]:
-    """Return distinct scored pairs of one split's templates that have slots, in turn 1.0, 0.5, 0.0; deterministic by seed.
+    """Return distinct scored pairs of one split, in turn 1.0, 0.5 and 0.0; deterministic by seed.
 
     1.0 is one intent and the same values in two templates; 0.5 the same two templates with every value exchanged;
     0.0 another intent, sharing slot values where it can. The grades are ours, made to rank by, not human judgements.

@@ -234,9 +234,7 @@ def finetune(
             ),
         }
 
-    predictor = Predictor(
-        encoder.tokenizer, TorchBackend(model), longest, encoder.config.embedding_dim, intents, tags
-    )
+    predictor = Predictor(encoder.tokenizer, TorchBackend(model), longest, encoder.config.embedding_dim, intents, tags)
 
     def evaluate_dev() -> dict[str, float]:
         report = evaluate(predictor, dev, show_progress=False)
