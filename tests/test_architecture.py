@@ -10,7 +10,7 @@ import weebill
 SRC = Path(weebill.__file__).parent
 FLOORS = [
     {"errors", "schema"},
-    {"config"},
+    {"config", "files"},
     {"bpe", "tags", "metrics", "schedule"},
     {"tokenizer", "formats", "pairs", "templates"},
     {"data", "artifact"},
@@ -27,7 +27,7 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}
-SIDEWAYS = {("schema", "errors"), ("pairs", "formats"), ("formats", "pairs"), ("data", "artifact")}
+SIDEWAYS = {("schema", "errors"), ("data", "artifact")}
 
 
 def _imports(path):

@@ -36,22 +36,37 @@ def test_one_step_moves_the_positive_closer_and_the_negative_away():
     assert after[0] < before[0] and after[1] > before[1]
 
 
-def test_hardest_negatives_by_hand():
-    anchor = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    positive = torch.tensor([[1.0, 0.1], [0.3, 1.0]])
-    negative = torch.tensor([[-1.0, 0.0], [0.9, 0.1]])
-    chosen = losses.hardest_negatives(anchor, positive, negative, torch.tensor([0, 1]))
-    # anchor 0: own positive is out, the closest of the rest is the other row's negative; anchor 1: its own side is out
-    # but for its own negative, so positive 0 (cosine 0.0995) loses to negative 1 (cosine 0.1104)
-    assert torch.equal(chosen, torch.stack([negative[1], negative[1]]))
+def test_batch_triplet_loss_is_the_triplet_loss_where_only_the_given_negative_counts():
+    anchor, positive, negative = _rows(0), _rows(1), _rows(2)
+    one_group = torch.zeros(7, dtype=torch.int64)
+    batch = losses.batch_triplet_loss(anchor, positive, negative, one_group, margin=0.4)
+    assert torch.allclose(batch, losses.triplet_loss(anchor, positive, negative, 0.4), atol=1e-6)
 
 
-def test_hardest_negatives_never_come_from_the_same_group():
-    anchor = torch.tensor([[1.0, 0.0], [1.0, 0.01]])
-    positive = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    negative = torch.tensor([[-1.0, 0.2], [-1.0, 0.1]])
-    chosen = losses.hardest_negatives(anchor, positive, negative, torch.tensor([3, 3]))
-    assert torch.equal(chosen, negative)
+def test_batch_triplet_loss_equals_a_loop_over_all_triplets():
+    anchor, positive, negative = _rows(0), _rows(1), _rows(2)
+    groups, temperature, margin = [0, 0, 1, 2, 3, 3, 4], 0.3, 0.6
+    total = 0.0
+    for i in range(7):
+        others = [positive[j] for j in range(7) if groups[j] != groups[i]]
+        others += [negative[j] for j in range(7) if j == i or groups[j] != groups[i]]
+        distances = [losses.cosine_distance(anchor[i : i + 1], other[None]).item() for other in others]
+        weights = torch.softmax(-torch.tensor(distances) / temperature, 0)
+        own = losses.cosine_distance(anchor[i : i + 1], positive[i : i + 1]).item()
+        total += sum(w.item() * max(0.0, own - d + margin) for w, d in zip(weights, distances, strict=True))
+    got = losses.batch_triplet_loss(anchor, positive, negative, torch.tensor(groups), margin, temperature)
+    assert got.item() == pytest.approx(total / 7, abs=1e-6)
+
+
+def test_batch_triplet_loss_has_the_right_sign():
+    points = [_rows(i).requires_grad_() for i in range(3)]
+    losses.batch_triplet_loss(*points, torch.arange(7), margin=2.0).backward()
+    anchor, positive, negative = (p.detach() for p in points)
+    toward, away = positive - 0.1 * points[1].grad, negative - 0.1 * points[2].grad
+    assert losses.cosine_distance(anchor, away).mean() > losses.cosine_distance(anchor, negative).mean()
+    assert losses.batch_triplet_loss(anchor, toward, negative, torch.arange(7), 2.0) < losses.batch_triplet_loss(
+        anchor, positive, negative, torch.arange(7), 2.0
+    )
 
 
 def test_tag_loss_equals_torch_and_ignores_missing():

@@ -174,7 +174,7 @@ def _bert_config(config: EncoderConfig, tokenizer: Tokenizer) -> dict[str, Any]:
         "intermediate_size": config.ffn_dim,
         "hidden_act": "gelu",
         "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": 0.0,
         "max_position_embeddings": config.max_seq_len,
         "type_vocab_size": 2,
         "initializer_range": 0.02,

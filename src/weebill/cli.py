@@ -1,9 +1,7 @@
 """The command line: parse arguments, call one function, print. No logic of its own, and no torch until a model runs."""
 
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +9,7 @@ import typer
 from rich.console import Console
 
 from weebill.errors import ConfigError, DataError, WeebillError
+from weebill.files import write_whole
 
 app = typer.Typer(
     help="The smallest, fastest road from raw text to intent, entities and embeddings.\n\n"
@@ -79,7 +78,7 @@ def evaluate(
     where = f"{data or 'embedded data, dev'}{f' ({split})' if split else ''}"
     Console().print(show.scores(scores, f"{model} on {where}"))
     if output:
-        _write(output, (json.dumps(scores.to_json(), indent=2) + "\n").encode())
+        write_whole(output, (json.dumps(scores.to_json(), indent=2) + "\n").encode())
 
 
 @app.command()
@@ -124,7 +123,7 @@ def embed(
     if output:
         buffer = io.BytesIO()
         np.save(buffer, vectors)
-        _write(output, buffer.getvalue())
+        write_whole(output, buffer.getvalue())
     else:
         _emit("".join(json.dumps([round(x, 6) for x in row]) + "\n" for row in vectors.tolist()), None)
 
@@ -150,22 +149,19 @@ def tokenizer_train(
 
     Example: `weebill tokenizer train --input corpus.txt --vocab-size 8192 --output runs/tokenizer`
     """
-    from rich.progress import Progress
+    from rich.progress import track
 
     from weebill.formats import read_texts
+    from weebill.report import merge_progress
     from weebill.tokenizer import Tokenizer
 
     texts = [line + "\n" for path in input for line in read_texts(path)]
-    with Progress(console=console) as progress:
-        bar = progress.add_task("merges")
-        trained = Tokenizer.train(
-            texts,
-            vocab_size,
-            split_pattern=split_pattern,
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
+    counted = track(texts, description="reading", console=console, transient=True)
+    with merge_progress(console) as progress:
+        trained = Tokenizer.train(counted, vocab_size, split_pattern=split_pattern, progress=progress)
     trained.save(output)
-    console.print(f"{trained.vocab_size:,} tokens; tokenizer in {output}")
+    short = f" (asked {vocab_size:,}: the texts have no more pairs)" if trained.vocab_size < vocab_size else ""
+    console.print(f"{trained.vocab_size:,} tokens{short}; tokenizer in {output}")
 
 
 @tokenizer_app.command("encode")
@@ -211,23 +207,10 @@ def _texts(texts: list[str] | None, input: Path | None) -> list[str]:
 
 def _emit(text: str, output: Path | None) -> None:
     if output:
-        _write(output, text.encode("utf-8", "replace"))
+        write_whole(output, text.encode("utf-8", "replace"))
     else:
         sys.stdout.buffer.write(text.encode("utf-8", "replace"))
         sys.stdout.buffer.flush()
-
-
-def _write(path: Path, body: bytes) -> None:
-    """Write a file whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(body)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: expected a place to write, got: {error}; choose another --output") from error
 
 
 def main() -> None:

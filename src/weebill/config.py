@@ -79,8 +79,11 @@ class DataConfig(Section):
 class PretrainLoss(Section):
     """Triplet margin loss with cosine distance."""
 
-    margin: float = Field(0.5, gt=0, le=2)
-    negatives: Literal["given", "hardest"] = Field("hardest", description="hardest = searched in the whole batch")
+    negatives: Literal["given", "batch"] = Field(
+        "given", description="given = each triplet's own; batch = every text of the batch, weighted by closeness"
+    )
+    margin: float = Field(0.5, gt=0, le=2, description="of cosine distance")
+    temperature: float = Field(0.05, gt=0, description="for batch: lower counts the closest negatives more")
     positive_score: float = Field(0.7, gt=0, le=1, description="pairs scored at least this are positives")
     negative_score: float = Field(0.4, ge=0, lt=1, description="pairs scored at most this are negatives")
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from weebill import report, templates
 from weebill.artifact import check_output
@@ -29,13 +28,8 @@ def run_demo(output: Path, console: Console) -> None:
             check_output(output / part)
     train, dev = templates.generate()
     console.rule("1 of 4  tokenizer")
-    with Progress(console=console) as progress:
-        bar = progress.add_task("merges")
-        tokenizer = Tokenizer.train(
-            (u.text for u in train),
-            2048,
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
+    with report.merge_progress(console) as progress:
+        tokenizer = Tokenizer.train((u.text for u in train), 2048, progress=progress)
     tokenizer.save(output / "tokenizer")
     console.print(f"{tokenizer.vocab_size:,} tokens; {EXAMPLES[0]!r} → {tokenizer.pieces(EXAMPLES[0])}")
     console.rule("2 of 4  pretrain the encoder on paraphrases")

@@ -25,24 +25,33 @@ def triplet_loss(anchor_ND: Tensor, positive_ND: Tensor, negative_ND: Tensor, ma
     return F.relu(gap_N + margin).mean()
 
 
-def hardest_negatives(anchor_ND: Tensor, positive_ND: Tensor, negative_ND: Tensor, group_N: Tensor) -> Tensor:
-    """Return for each anchor the closest negative among all positives and negatives in the batch.
+def batch_triplet_loss(
+    anchor_ND: Tensor,
+    positive_ND: Tensor,
+    negative_ND: Tensor,
+    group_N: Tensor,
+    margin: float = 0.5,
+    temperature: float = 0.05,
+) -> Tensor:
+    """Return the triplet loss with every positive and negative of the batch as a negative of every anchor.
 
-    A candidate of the anchor's own group (texts known to mean the same) is never chosen; its own negative may be.
-    Gradients flow through the chosen rows; the choice itself has none.
+    An anchor's triplets are weighted by softmax(similarity(anchor, negative) / temperature), without gradient through
+    the weights: a low temperature counts its hardest negatives alone, a high one all alike. The hardest alone let the
+    embedding collapse early in training, all alike learn little late (docs/experiments.md). A candidate of the anchor's
+    own group (texts known to mean the same) is never a negative; the negative given with the anchor is.
 
-    Shape: three of (N, D), group ids (N,) -> (N, D)
-    Source: Schroff et al. 2015, section 3.2; Hermans et al. 2017 (batch hard).
+    Shape: three of (N, D), group ids (N,) -> ()
+    Source: the loss of Schroff et al. 2015 over the triplets of Hermans et al. 2017 (batch all); the weighting is ours,
+        after Wang and Liu 2021 (the temperature of contrastive losses as hardness).
     """
     candidates_MD = torch.cat([positive_ND, negative_ND])
-    with torch.no_grad():
-        similarity_NM = F.normalize(anchor_ND, dim=-1) @ F.normalize(candidates_MD, dim=-1).T
-        same_NN = group_N[:, None] == group_N[None, :]
-        own_negative_NN = torch.zeros_like(same_NN)
-        other_NN = same_NN & ~torch.eye(len(group_N), dtype=torch.bool, device=group_N.device)
-        forbidden_NM = torch.cat([same_NN, own_negative_NN | other_NN], dim=1)
-        choice_N = similarity_NM.masked_fill(forbidden_NM, -2.0).argmax(dim=1)
-    return candidates_MD[choice_N]
+    distance_NM = 1.0 - F.normalize(anchor_ND, dim=-1) @ F.normalize(candidates_MD, dim=-1).T
+    same_NN = group_N[:, None] == group_N[None, :]
+    itself_NN = torch.eye(len(group_N), dtype=torch.bool, device=group_N.device)
+    forbidden_NM = torch.cat([same_NN, same_NN & ~itself_NN], dim=1)
+    weight_NM = (-distance_NM.detach() / temperature).masked_fill(forbidden_NM, -torch.inf).softmax(dim=1)
+    gap_NM = distance_NM.diagonal()[:, None] - distance_NM
+    return (F.relu(gap_NM + margin) * weight_NM).sum(dim=1).mean()
 
 
 def intent_loss(intent_logits_BC: Tensor, intents_B: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -2,7 +2,8 @@
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, Any
 
@@ -69,6 +70,24 @@ class RunDisplay:
                 mark = "[green]★[/]" if event["best"] else " "
                 self.progress.print(f"{mark} step {event['step']:>5}  loss: {losses}  dev: {metrics}  "
                                     f"[dim]{event['examples_per_s']:.0f} examples/s[/]")  # fmt: skip
+
+
+@contextmanager
+def merge_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar from the first call of the yielded (done, total) function on."""
+    progress = Progress(TextColumn("[bold]merges"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                        console=console)  # fmt: skip
+    bar = progress.add_task("merges")
+
+    def update(done: int, total: int) -> None:
+        progress.start()
+        progress.update(bar, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 def trainable(rows: Sequence[tuple[str, int, float]]) -> Table:

@@ -11,7 +11,8 @@ from weebill.artifact import check_output
 from weebill.config import FinetuneRecipe, PretrainRecipe, Recipe
 from weebill.data import Triplet, triplets_from_pairs
 from weebill.errors import ArtifactError, ConfigError
-from weebill.formats import read_pairs, read_utterances
+from weebill.formats import read_utterances
+from weebill.pairs import read_pairs
 from weebill.report import RunDisplay
 from weebill.schema import Utterance
 from weebill.tokenizer import Tokenizer

@@ -171,9 +171,12 @@ def pretrain(
 
     def loss_parts(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         anchor, positive, negative = model(batch["input_ids"], batch["input_ids"] != pad_id)[1].float().chunk(3)
-        if recipe.loss.negatives == "hardest":
-            negative = losses.hardest_negatives(anchor, positive, negative, batch["groups"])
-        return {"triplet": losses.triplet_loss(anchor, positive, negative, recipe.loss.margin)}
+        loss = recipe.loss
+        if loss.negatives == "given":
+            return {"triplet": losses.triplet_loss(anchor, positive, negative, loss.margin)}
+        groups = batch["groups"]
+        value = losses.batch_triplet_loss(anchor, positive, negative, groups, loss.margin, loss.temperature)
+        return {"triplet": value}
 
     predictor = Predictor(encoder.tokenizer, TorchBackend(encoder), longest, encoder.config.embedding_dim)
 

@@ -1,0 +1,57 @@
+"""Lines of text files with their numbers, and files written whole or not at all. Knows no formats."""
+
+import gzip
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from weebill.errors import ArtifactError, DataError
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    r"""Yield (line number from 1, line without its end) of a UTF-8 file, plain or .gz.
+
+    Lines end at "\n" or "\r\n" alone: other separators (U+2028, a lone "\r") are part of a text. A byte order mark is
+    dropped.
+
+    Raises:
+        DataError: no file there, empty, not readable, not gzip, not UTF-8 (with its line).
+    """
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "nothing there"
+        raise DataError(f"{path}: expected a file, got {what}; check the path")
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield number, line.removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:{number}: expected UTF-8, got byte {error.object[error.start]:#04x} at byte "
+                        f"{error.start} of the line; save the file as UTF-8") from error  # fmt: skip
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: expected a readable file, got {error} after line {number}; copy it again") from error
+    if number == 0:
+        raise DataError(f"{path}: expected lines of text, got an empty file; check the path")
+
+
+def write_whole(path: Path, body: bytes) -> None:
+    """Write a file beside its place, then move it there; missing folders are made.
+
+    Raises:
+        ArtifactError: the file cannot be written; an older one is left as it was.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(body)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise ArtifactError(f"{path}: expected a place to write, got: {error}; choose another one") from error

@@ -1,0 +1,155 @@
+"""Scores as pure functions of labels; nothing here runs a model. All return fractions; more = better.
+
+Empty input gives 0.0 where a ratio has nothing to divide by, as seqeval and scikit-learn (zero_division=0) do.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from weebill.errors import MissingExtraError
+from weebill.schema import Entity
+
+Spans = Sequence[Entity]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanScores:
+    """Precision, recall and F1 over whole spans, with the counts they come from."""
+
+    precision: float
+    recall: float
+    f1: float
+    true_positives: int
+    predicted: int
+    gold: int
+
+
+def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:
+    """Return the fraction of equal labels.
+
+    Example:
+        >>> accuracy(["a", "b", "b", "c"], ["a", "b", "c", "c"])
+        0.75
+    """
+    return sum(a == b for a, b in zip(gold, predicted, strict=True)) / max(1, len(gold))
+
+
+def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
+    """Return the unweighted mean of F1 over every class that occurs in gold or predicted.
+
+    Source: scikit-learn's f1_score(average="macro", zero_division=0).
+    """
+    classes = sorted({*gold, *predicted})
+    right = [a for a, b in zip(gold, predicted, strict=True) if a == b]
+    total = sum(2 * right.count(c) / (list(gold).count(c) + list(predicted).count(c)) for c in classes)
+    return total / max(1, len(classes))
+
+
+def _span_scores(true_positives: int, predicted: int, gold: int) -> SpanScores:
+    precision = true_positives / predicted if predicted else 0.0
+    recall = true_positives / gold if gold else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return SpanScores(precision, recall, f1, true_positives, predicted, gold)
+
+
+def _keys(spans: Spans) -> set[tuple[int, int, str]]:
+    return {(e.start, e.end, e.label) for e in spans}
+
+
+def span_scores(gold: Sequence[Spans], predicted: Sequence[Spans]) -> SpanScores:
+    """Return strict span scores over all texts: a span is right when start, end and label are.
+
+    Source: equals seqeval's micro average with mode="strict", scheme=IOB2, when spans lie on token edges.
+    """
+    pairs = [(_keys(a), _keys(b)) for a, b in zip(gold, predicted, strict=True)]
+    return _span_scores(sum(len(a & b) for a, b in pairs), sum(len(b) for _, b in pairs), sum(len(a) for a, _ in pairs))
+
+
+def span_scores_by_label(gold: Sequence[Spans], predicted: Sequence[Spans]) -> dict[str, SpanScores]:
+    """Return strict span scores of every label that occurs, sorted by label."""
+    labels = sorted({e.label for row in (*gold, *predicted) for e in row})
+
+    def only(rows: Sequence[Spans], label: str) -> list[list[Entity]]:
+        return [[e for e in row if e.label == label] for row in rows]
+
+    return {label: span_scores(only(gold, label), only(predicted, label)) for label in labels}
+
+
+def exact_match(
+    gold_intents: Sequence[str],
+    predicted_intents: Sequence[str],
+    gold_spans: Sequence[Spans],
+    predicted_spans: Sequence[Spans],
+) -> float:
+    """Return the fraction of texts with the right intent and exactly the right spans."""
+    rows = list(zip(gold_intents, predicted_intents, gold_spans, predicted_spans, strict=True))
+    return sum(a == b and _keys(c) == _keys(d) for a, b, c, d in rows) / max(1, len(rows))
+
+
+def massive_slot_scores(
+    texts: Sequence[str], gold: Sequence[Spans], predicted: Sequence[Spans]
+) -> tuple[SpanScores, list[bool]]:
+    """Return slot scores by MASSIVE's convention, and per text whether every word's label is right.
+
+    Words are split at white space; a word has the label of the first entity it overlaps; neighbouring words of one
+    label form one span, so two adjacent entities of one label count as one.
+
+    Source: FitzGerald et al. 2023, the evaluation of github.com/alexa/massive.
+    """
+    true_positives = num_predicted = num_gold = 0
+    right = []
+    for text, gold_spans, predicted_spans in zip(texts, gold, predicted, strict=True):
+        words = [match.span() for match in re.finditer(r"\S+", text)]
+        want, got = _word_labels(words, gold_spans), _word_labels(words, predicted_spans)
+        want_runs, got_runs = _runs(want), _runs(got)
+        true_positives += len(want_runs & got_runs)
+        num_gold += len(want_runs)
+        num_predicted += len(got_runs)
+        right.append(want == got)
+    return _span_scores(true_positives, num_predicted, num_gold), right
+
+
+def _word_labels(words: Sequence[tuple[int, int]], spans: Spans) -> list[str]:
+    return [next((e.label for e in spans if e.start < end and start < e.end), "") for start, end in words]
+
+
+def _runs(labels: Sequence[str]) -> set[tuple[int, int, str]]:
+    """Return (first word, word after the last, label) of each run of equal labels that are not empty."""
+    found, start = set(), 0
+    for i in range(1, len(labels) + 1):
+        if i == len(labels) or labels[i] != labels[start]:
+            if labels[start]:
+                found.add((start, i, labels[start]))
+            start = i
+    return found
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the rank correlation in [-1, 1]; 0.0 when one side is constant and so has no order.
+
+    Raises:
+        MissingExtraError: scipy is not installed.
+    """
+    return _correlation("spearmanr", a, b)
+
+
+def pearson(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the linear correlation in [-1, 1]; 0.0 when one side is constant.
+
+    Raises:
+        MissingExtraError: scipy is not installed.
+    """
+    return _correlation("pearsonr", a, b)
+
+
+def _correlation(name: str, a: Sequence[float], b: Sequence[float]) -> float:
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise MissingExtraError("scipy", "train", "correlation") from error
+    if min(a) == max(a) or min(b) == max(b):
+        return 0.0
+    value = float(getattr(stats, name)(a, b).statistic)
+    return 0.0 if math.isnan(value) else value

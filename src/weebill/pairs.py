@@ -1,0 +1,116 @@
+"""Files of text pairs -> ScoredPair. The twin of formats.py for sentence pairs; builds no triplets."""
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from weebill.errors import DataError
+from weebill.files import numbered_lines
+from weebill.schema import ScoredPair
+
+STS_COLUMNS = 7  # genre, file, year, id, score, sentence1, sentence2; some rows carry more
+STS_SCALE = 5.0
+
+
+def read_pairs(path: Path | str, format: str | None = None) -> list[ScoredPair]:
+    """Return the pairs of a file, in file order, with scores in [0, 1].
+
+    Args:
+        path: tab-separated, plain or .gz.
+        format: "sts" (STS Benchmark, no quoting, scores 0–5), "qqp" (header with question1, question2 and
+            is_duplicate, CSV quoting), "pairs" (no header, no quoting: anchor and positive; or anchor, positive and
+            negative; or a, b and a score from 0 to 1). Default: guessed from the first line.
+
+    Raises:
+        DataError: missing, empty or malformed data, or an unknown format.
+    """
+    path = Path(path)
+    format = format or _guess(path)
+    if format not in _READERS:
+        raise DataError(f"format: expected one of {', '.join(_READERS)}, got {format!r}; correct data.format")
+    return list(_READERS[format](path))
+
+
+def _guess(path: Path) -> str:
+    fields = next(numbered_lines(path))[1].split("\t")
+    if "is_duplicate" in fields:
+        return "qqp"
+    return "sts" if len(fields) >= STS_COLUMNS else "pairs"
+
+
+def _read_sts(path: Path) -> Iterator[ScoredPair]:
+    for number, line in numbered_lines(path):
+        fields = line.split("\t")
+        where = f"{path}:{number}"
+        if len(fields) < STS_COLUMNS:
+            raise DataError(f"{where}: expected at least {STS_COLUMNS} fields separated by tabs, got {len(fields)}; "
+                            f"correct the line")  # fmt: skip
+        score = _number(fields[4], STS_SCALE, where)
+        yield ScoredPair(fields[5], fields[6], score / STS_SCALE, where)
+
+
+def _read_qqp(path: Path) -> Iterator[ScoredPair]:
+    reader = csv.reader((line + "\n" for _, line in numbered_lines(path)), delimiter="\t", strict=True)
+    columns: list[int] = []
+    names = ("question1", "question2", "is_duplicate")
+    try:
+        for fields in reader:
+            where = f"{path}:{reader.line_num}"
+            if not columns:
+                if not set(names) <= set(fields):
+                    raise DataError(f"{where}: expected a header with {', '.join(names)}, got {fields}; name the "
+                                    f"columns so")  # fmt: skip
+                columns = [fields.index(name) for name in names]
+                continue
+            if len(fields) <= max(columns):
+                raise DataError(f"{where}: expected at least {max(columns) + 1} fields separated by tabs, got "
+                                f"{len(fields)}; correct the line")  # fmt: skip
+            a, b, label = (fields[column] for column in columns)
+            if label not in ("0", "1"):
+                raise DataError(f"{where}: expected is_duplicate 0 or 1, got {label!r}; correct the line")
+            yield ScoredPair(a, b, float(label), where)
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: expected tab-separated fields with CSV quoting, got {error}; "
+                        f"correct the quotes") from error  # fmt: skip
+
+
+def _read_columns(path: Path) -> Iterator[ScoredPair]:
+    scored: bool | None = None  # does the third column hold scores? decided by the first line
+    width = 0
+    for number, line in numbered_lines(path):
+        fields = line.split("\t")
+        where = f"{path}:{number}"
+        width = width or len(fields)
+        if len(fields) not in (2, 3) or len(fields) != width:
+            wanted = width if width in (2, 3) else "2 or 3"
+            raise DataError(f"{where}: expected {wanted} fields separated by tabs, got {len(fields)}; correct the line")
+        if width == 3 and scored is None:
+            scored = _is_number(fields[2])
+        if width == 3 and scored:
+            yield ScoredPair(fields[0], fields[1], _number(fields[2], 1.0, where), where)
+            continue
+        yield ScoredPair(fields[0], fields[1], 1.0, where)
+        if width == 3:
+            yield ScoredPair(fields[0], fields[2], 0.0, where)
+
+
+_READERS: dict[str, Callable[[Path], Iterator[ScoredPair]]] = {
+    "sts": _read_sts,
+    "qqp": _read_qqp,
+    "pairs": _read_columns,
+}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(text: str, largest: float, where: str) -> float:
+    value = float(text) if _is_number(text) else -1.0
+    if not 0 <= value <= largest:
+        raise DataError(f"{where}: expected a score from 0 to {largest:g}, got {text!r}; correct the line")
+    return value

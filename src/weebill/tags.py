@@ -1,0 +1,114 @@
+"""Character spans <-> BIO tags <-> token labels, and what could not be aligned. Knows no models and no files.
+
+A span whose edge falls inside a token, or that truncation cut, becomes *missing*: its tokens carry no loss and the
+loss of the label is reported. It is never shifted to the next edge and never turned into "O".
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from weebill.schema import Entity, Encoding
+
+MISSING = -100  # a label that carries no loss; torch's ignore_index
+OUTSIDE = "O"
+
+
+@dataclass(frozen=True, slots=True)
+class Misaligned:
+    """An entity that could not be put on tokens, and why."""
+
+    entity: Entity
+    reason: str
+
+
+def tag_vocabulary(labels: Iterable[str]) -> list[str]:
+    """Return the BIO tags of entity labels: "O" first, then "B-x", "I-x" by sorted label.
+
+    Example:
+        >>> tag_vocabulary(["time", "date", "time"])
+        ['O', 'B-date', 'I-date', 'B-time', 'I-time']
+    """
+    return [OUTSIDE, *(f"{prefix}-{label}" for label in sorted(set(labels)) for prefix in "BI")]
+
+
+def align(
+    entities: Sequence[Entity], encoding: Encoding, tag_ids: Mapping[str, int]
+) -> tuple[list[int], list[Misaligned]]:
+    """Return one tag id per token, and the entities that could not be aligned.
+
+    Tokens with an empty span (special tokens, lone spaces) are MISSING. An entity is aligned when tokens start and end
+    exactly at its edges; else every token it touches is MISSING.
+
+    Example:
+        >>> encoding = Encoding([1, 70, 71, 72, 2], [(0, 0), (0, 2), (3, 7), (8, 10), (0, 0)])
+        >>> align([Entity(3, 10, "time")], encoding, {"O": 0, "B-time": 1, "I-time": 2})
+        ([-100, 0, 1, 2, -100], [])
+    """
+    outside = tag_ids[OUTSIDE]
+    labels = [MISSING if start == end else outside for start, end in encoding.offsets]
+    read_until = max((end for _, end in encoding.offsets), default=0)
+    misaligned = []
+    for entity in entities:
+        touched = [i for i, (a, b) in enumerate(encoding.offsets) if a < b and a < entity.end and entity.start < b]
+        if not touched or (encoding.dropped_tokens and entity.end > read_until):
+            reason = "truncated: beyond the model's max_seq_len" if encoding.dropped_tokens else "covers no token"
+        elif encoding.offsets[touched[0]][0] != entity.start:
+            reason = "starts inside a token"
+        elif encoding.offsets[touched[-1]][1] != entity.end:
+            reason = "ends inside a token"
+        else:
+            beginning = encoding.offsets[touched[0]]
+            for i in touched:
+                # tokens that share the first one's characters (an emoji over three tokens) begin the entity together
+                prefix = "B" if encoding.offsets[i] == beginning else "I"
+                labels[i] = tag_ids[f"{prefix}-{entity.label}"]
+            continue
+        misaligned.append(Misaligned(entity, reason))
+        for i in touched:
+            labels[i] = MISSING
+    return labels, misaligned
+
+
+def spans_from_tags(
+    tags: Sequence[str], offsets: Sequence[tuple[int, int]], scores: Sequence[float] | None = None
+) -> tuple[Entity, ...]:
+    """Return the entities that BIO tags over tokens spell.
+
+    "B-x" begins an entity; "I-x" continues one of the same label, and begins one where there is none to continue.
+    Tokens with an empty span are skipped; one with the same span as the token before belongs to it, whatever its tag.
+    An entity's score is the mean of its tokens' scores.
+
+    Example:
+        >>> spans_from_tags(["O", "B-time", "I-time"], [(0, 2), (3, 7), (8, 10)], [1.0, 0.5, 0.7])
+        (Entity(start=3, end=10, label='time', score=0.6),)
+    """
+    open_spans: list[tuple[int, int, str, list[float]]] = []
+    current = ""  # label the previous token belongs to
+    last_span = (-1, -1)
+    for i, (tag, (start, end)) in enumerate(zip(tags, offsets, strict=True)):
+        if start == end or (start, end) == last_span:
+            continue
+        last_span = (start, end)
+        label = tag[2:]
+        score = 1.0 if scores is None else scores[i]
+        if label and tag[0] == "I" and label == current:
+            first, _, _, collected = open_spans[-1]
+            open_spans[-1] = (first, end, label, [*collected, score])
+        elif label:
+            open_spans.append((start, end, label, [score]))
+        current = label
+    return tuple(Entity(a, b, label, sum(found) / len(found)) for a, b, label, found in open_spans)
+
+
+def spans_from_words(words: Sequence[str], tags: Sequence[str]) -> tuple[str, tuple[Entity, ...]]:
+    """Return the text of space-joined words and the entities of their BIO tags.
+
+    Example:
+        >>> spans_from_words(["at", "nine", "am"], ["O", "B-time", "I-time"])
+        ('at nine am', (Entity(start=3, end=10, label='time', score=1.0),))
+    """
+    offsets, at = [], 0
+    for word in words:
+        offsets.append((at, at + len(word)))
+        at += len(word) + 1
+    return " ".join(words), spans_from_tags(tags, offsets)
