@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from weebill.tokenizer import Tokenizer
 
 import weebill
 from weebill import data, templates
@@ -17,6 +16,7 @@ from weebill.freezing import parameter_groups, trainable_table
 from weebill.runs import run_finetune, run_pretrain
 from weebill.schedule import warmup_cosine
 from weebill.schema import ScoredPair
+from weebill.tokenizer import Tokenizer
 from weebill.train import TrainingStopped, finetune, fit, pretrain
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}

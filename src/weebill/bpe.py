@@ -7,6 +7,7 @@ merge adds one. The order matters because ties between equally frequent pairs go
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 
 import regex
 
@@ -89,7 +90,7 @@ def count_pairs(words: Iterable[tuple[Sequence[int], int]]) -> dict[Pair, int]:
     """
     counts: dict[Pair, int] = {}
     for symbols, count in words:
-        for pair in zip(symbols, symbols[1:], strict=False):
+        for pair in pairwise(symbols):
             counts[pair] = counts.get(pair, 0) + count
     return counts
 
@@ -118,7 +119,7 @@ def learn_merges(
     pair_counts = count_pairs(zip(words, counts, strict=True))
     places: dict[Pair, set[int]] = {}
     for number, symbols in enumerate(words):
-        for pair in zip(symbols, symbols[1:], strict=False):
+        for pair in pairwise(symbols):
             places.setdefault(pair, set()).add(number)
     queue = [(-pair_counts[pair], pair, where) for pair, where in places.items()]
     heapq.heapify(queue)
@@ -198,7 +199,7 @@ def apply_merges(symbols: Sequence[int], ranks: Mapping[Pair, tuple[int, int]]) 
     out = list(symbols)
     if len(out) < 2:
         return out
-    following = list(range(1, len(out))) + [-1]
+    following = [*range(1, len(out)), -1]
     previous = list(range(-1, len(out) - 1))
     queue = [
         (*found, i) for i in range(len(out) - 1) if (found := ranks.get((out[i], out[i + 1]))) is not None

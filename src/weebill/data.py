@@ -136,14 +136,18 @@ def sampling_weights(intents: Ints, power: float) -> npt.NDArray[np.float64]:
     """
     counts = Counter(intents.tolist())
     weights = np.array([counts[i] ** -power for i in intents.tolist()])
-    return weights / weights.sum()
+    chances: npt.NDArray[np.float64] = weights / weights.sum()
+    return chances
 
 
 def class_weights(rows: Sequence[Sequence[int]], num_classes: int, power: float) -> npt.NDArray[np.float32]:
     """Return tag class weights, frequency ** -power, scaled so that the average token weighs 1."""
     counts = np.bincount([t for row in rows for t in row if t != MISSING], minlength=num_classes).astype(np.float64)
     weights = np.maximum(counts, 1.0) ** -power
-    return (weights * (counts.sum() / max((weights * counts).sum(), 1e-12))).astype(np.float32)
+    scaled: npt.NDArray[np.float32] = (weights * (counts.sum() / max((weights * counts).sum(), 1e-12))).astype(
+        np.float32
+    )
+    return scaled
 
 
 def epoch_batches(
@@ -164,7 +168,7 @@ def epoch_batches(
     for start in range(0, count, batch_size * window):
         chunk = sorted(order[start : start + batch_size * window].tolist(), key=lambda i: lengths[i])
         batches += [np.array(chunk[i : i + batch_size]) for i in range(0, len(chunk), batch_size)]
-    rng.shuffle(batches)  # type: ignore[arg-type]
+    rng.shuffle(batches)
     return batches
 
 

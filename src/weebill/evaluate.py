@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from weebill.data import MISSING, label_rows, pad
+from weebill.data import label_rows, pad
 from weebill.errors import DataError
 from weebill.metrics import (
     SpanScores,
@@ -20,6 +20,7 @@ from weebill.metrics import (
 )
 from weebill.predictor import Predictor
 from weebill.schema import Prediction, ScoredPair, Utterance
+from weebill.tags import MISSING
 
 
 @dataclass(frozen=True, slots=True)

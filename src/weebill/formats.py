@@ -38,8 +38,8 @@ def read_utterances(path: Path | str, format: str | None = None, split: str | No
         split: only rows of this split: MASSIVE's `partition`, a "split" key of span JSON lines, a folder of "bio".
 
     Raises:
-        DataError: missing, empty or malformed data, an unknown format or split, a span that is not within its text, that
-            overlaps another, or that starts or ends on white space.
+        DataError: missing, empty or malformed data, an unknown format or split; a span that is not within its text,
+            overlaps another, or starts or ends on white space.
     """
     path = Path(path)
     if not path.exists():
@@ -140,7 +140,7 @@ def _read_spans(path: Path, split: str | None) -> _Rows:
 
 
 def _entity(span: Any, where: str) -> Entity:
-    values = [span.get(key) for key in ("start", "end", "label")] if isinstance(span, dict) else []
+    values: list[Any] = [span.get(key) for key in ("start", "end", "label")] if isinstance(span, dict) else []
     if [type(value) for value in values] != [int, int, str]:
         raise DataError(f'{where}: expected spans as {{"start": 14, "end": 21, "label": "time"}}, got {_short(span)}; '
                         f"correct the line")  # fmt: skip
@@ -150,6 +150,7 @@ def _entity(span: Any, where: str) -> Entity:
 def _read_bio(path: Path, split: str | None) -> _Rows:
     if not path.is_dir():
         raise DataError(f"{path}: expected a folder with {', '.join(_BIO_FILES)}, got a file; name the folder")
+    folders: dict[str | None, Path]
     if (path / _BIO_FILES[0]).exists():
         folders = {None: path}
     else:

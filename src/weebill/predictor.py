@@ -87,7 +87,8 @@ class Predictor:
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return probabilities over the last axis."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    probabilities: npt.NDArray[np.float32] = powers / powers.sum(axis=-1, keepdims=True)
+    return probabilities
 
 
 def load(folder: Path | str) -> Predictor:

@@ -37,7 +37,7 @@ def run_pretrain(
     _check_paths(recipe)
     loss = recipe.loss
     if recipe.data.train:
-        triplets = []
+        triplets: list[Triplet] = []
         for name in recipe.data.train:
             found = triplets_from_pairs(
                 read_pairs(data_root / name, recipe.data.format), loss.positive_score, loss.negative_score, recipe.seed

@@ -76,7 +76,8 @@ class EncoderLayer(nn.Module):
         mixed_BTD = self.attention_out(mixed_BHTK.transpose(1, 2).reshape(batch, length, dim))
         hidden_BTD = self.attention_norm(hidden_BTD + dropout(mixed_BTD, self.dropout, self.training))
         ffn_BTD = self.ffn_out(F.gelu(self.ffn_in(hidden_BTD)))
-        return self.ffn_norm(hidden_BTD + dropout(ffn_BTD, self.dropout, self.training))
+        out_BTD: Tensor = self.ffn_norm(hidden_BTD + dropout(ffn_BTD, self.dropout, self.training))
+        return out_BTD
 
 
 class SentenceTransformer(nn.Module):

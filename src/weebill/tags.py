@@ -7,7 +7,7 @@ loss of the label is reported. It is never shifted to the next edge and never tu
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from weebill.schema import Entity, Encoding
+from weebill.schema import Encoding, Entity
 
 MISSING = -100  # a label that carries no loss; torch's ignore_index
 OUTSIDE = "O"

@@ -146,15 +146,18 @@ class Tokenizer:
     @classmethod
     def _from_merge_map(cls, value: dict[str, Any], where: str) -> "Tokenizer":
         if value.get("format_version") != MERGE_MAP_VERSION:
-            raise ArtifactError(f"{where}: expected format_version {MERGE_MAP_VERSION}, got "
-                                f"{value.get('format_version')!r}; upgrade weebill (pip install -U weebill)")  # fmt: skip
+            version = value.get("format_version")
+            raise ArtifactError(f"{where}: expected format_version {MERGE_MAP_VERSION}, got {version!r}; upgrade "
+                                f"weebill (pip install -U weebill)")  # fmt: skip
         try:
             merges, pattern = value["merges"], value["split_pattern"]
             tokenizer = cls(_merges_from_names([name.split(" ") for name in merges]), str(pattern))
             if list(tokenizer.merges.values()) != list(merges.values()):
                 raise ValueError("ids that do not follow from the order of the merges")
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-            raise ArtifactError(f"{where}: expected a merge map, got a damaged one: {error!r}; copy it again") from error
+            raise ArtifactError(
+                f"{where}: expected a merge map, got a damaged one: {error!r}; copy it again"
+            ) from error
         return tokenizer
 
     @classmethod
@@ -168,8 +171,9 @@ class Tokenizer:
             if tokenizer.vocabulary != value["model"]["vocab"]:
                 raise ValueError("a vocabulary that is not special tokens, 256 bytes and merges, in this order")
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-            raise ArtifactError(f"{where}: expected a byte-level BPE tokenizer.json as weebill writes it, got another "
-                                f"kind or a damaged one: {error!r}; train one with `weebill tokenizer train`") from error  # fmt: skip
+            message = (f"{where}: expected a byte-level BPE tokenizer.json as weebill writes it, got another kind or a "
+                       f"damaged one: {error!r}; train one with `weebill tokenizer train`")  # fmt: skip
+            raise ArtifactError(message) from error
         return tokenizer
 
     # -- using it

@@ -26,7 +26,7 @@ from weebill.predictor import Predictor
 from weebill.schedule import warmup_cosine
 from weebill.schema import ScoredPair, Utterance
 from weebill.sent_transformer import SentenceTransformer
-from weebill.tags import tag_vocabulary
+from weebill.tags import MISSING, tag_vocabulary
 from weebill.tokenizer import Tokenizer
 
 Event = dict[str, Any]
@@ -221,7 +221,7 @@ def finetune(
         return [
             {
                 "input_ids": torch.from_numpy(data.pad([rows.token_ids[i] for i in chosen], pad_id)),
-                "tags": torch.from_numpy(data.pad([rows.tags[i] for i in chosen], data.MISSING)),
+                "tags": torch.from_numpy(data.pad([rows.tags[i] for i in chosen], MISSING)),
                 "intents": torch.from_numpy(rows.intents[chosen]),
             }
             for chosen in data.epoch_batches(lengths, recipe.training.batch_size, rng, chances)

@@ -1,0 +1,97 @@
+"""The merging: by hand, against the slow twin, and against Hugging Face's trainer."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oracles import bpe as slow
+from weebill import bpe, templates
+from weebill.errors import ConfigError
+
+
+def _counts(texts, pattern="gpt2"):
+    counts = {}
+    for text in texts:
+        for pretoken in bpe.pretokenize(text, pattern):
+            counts[pretoken] = counts.get(pretoken, 0) + 1
+    return counts
+
+
+def test_merges_by_hand():
+    # "low" ×5, "lower" ×2, "new" ×3: l-o and o-w occur 7 times each, and l < o puts l-o first; then lo-w, 7 times;
+    # then n-e and e-w tie at 3, and e < n puts e-w first
+    letters = {c: bpe.BYTE_SYMBOLS[ord(c)] for c in "lowern"}
+    merges = bpe.learn_merges({"low": 5, "lower": 2, "new": 3}, 256 + 3)
+    assert list(merges) == [(letters["l"], letters["o"]), (256, letters["w"]), (letters["e"], letters["w"])]
+    assert list(merges.values()) == [256, 257, 258]
+
+
+def test_byte_symbols_follow_gpt2():
+    assert bpe.BYTE_CHARACTERS[ord(" ")] == "Ġ" and bpe.BYTE_CHARACTERS[ord("\n")] == "Ċ"
+    assert [bpe.SYMBOL_BYTES[bpe.BYTE_SYMBOLS[b]] for b in range(256)] == list(range(256))
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    assert sorted(ByteLevel.alphabet()) == [bpe.BYTE_CHARACTERS[b] for b in bpe.SYMBOL_BYTES]
+
+
+@given(st.text())
+@settings(max_examples=200, deadline=None)
+def test_pretokens_joined_give_the_text(text):
+    for pattern in ("gpt2", "gpt4", "[aeiou]+", "x*"):
+        pieces = bpe.pretokenize(text, pattern)
+        assert "".join(pieces) == text and all(pieces)
+
+
+def test_a_bad_pattern_is_named():
+    with pytest.raises(ConfigError, match=r"expected gpt2, gpt4 or a regular expression, got '\(a'"):
+        bpe.pretokenize("a", "(a")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_learning_equals_the_slow_twin(seed):
+    rng = random.Random(seed)
+    words = ["".join(rng.choices("aab é", k=rng.randint(1, 9))) for _ in range(60)]
+    counts = {word: rng.randint(1, 5) for word in words}
+    assert list(bpe.learn_merges(counts, 300).items()) == list(slow.learn_merges(counts, 300).items())
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+def test_learning_equals_hugging_face(pattern):
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    texts = [u.text.title() + " 1234!\n" for u in templates.generate()[0][:1500]]
+    peer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(bpe.SPLIT_PATTERNS[pattern]), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    peer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    peer.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=1500, initial_alphabet=alphabet, show_progress=False)
+    )
+    merges = bpe.learn_merges(_counts(texts, pattern), 1500)
+    values = [bytes([b]) for b in bpe.SYMBOL_BYTES]
+    for (a, b), merged in merges.items():
+        if merged == len(values):
+            values.append(values[a] + values[b])
+    names = {"".join(bpe.BYTE_CHARACTERS[b] for b in value): i for i, value in enumerate(values)}
+    assert names == peer.get_vocab()
+
+
+def test_min_frequency_ends_learning():
+    merges = bpe.learn_merges({"ab": 5, "cd": 2}, 300, min_frequency=3)
+    assert len(merges) == 1
+
+
+@given(st.text(alphabet="abcd é", max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_applying_equals_the_slow_twin(text):
+    ranks = bpe.merge_ranks(bpe.learn_merges({"abcd": 4, "abab": 3, "bcd": 2, "dé": 3, "aaaa": 5}, 275))
+    symbols = bpe.symbols_of(text)
+    assert bpe.apply_merges(symbols, ranks) == slow.apply_merges(symbols, ranks)
+
+
+def test_one_long_word_is_not_quadratic():
+    ranks = bpe.merge_ranks(bpe.learn_merges({"a" * 64: 1}, 262))
+    assert len(bpe.apply_merges(bpe.symbols_of("a" * 200_000), ranks)) == 200_000 // 64

@@ -1,0 +1,190 @@
+"""Readers: what they read by hand, what they refuse with file and line, and the real files where they are present."""
+
+import gzip
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from weebill.errors import ArtifactError, DataError
+from weebill.files import numbered_lines, write_whole
+from weebill.formats import read_texts, read_utterances, write_spans
+from weebill.pairs import read_pairs
+from weebill.schema import Entity, Utterance
+
+SHARED = Path(os.environ.get("WEEBILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+real = pytest.mark.skipif(not (SHARED / "massive").is_dir(), reason="no folder of real data; name one in WEEBILL_DATA")
+
+MASSIVE = {
+    "id": "1", "locale": "en-US", "partition": "train", "scenario": "alarm", "intent": "alarm_set",
+    "utt": "wake me up at nine am", "annot_utt": "wake me up at [time : nine am]", "worker_id": "1",
+}  # fmt: skip
+
+
+def _write(path, *rows):
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def test_massive_rows_and_splits(tmp_path):
+    path = _write(tmp_path / "m.jsonl", MASSIVE, MASSIVE | {"partition": "dev", "id": "2"})
+    dev = read_utterances(path, split="dev")
+    assert [(u.text, u.intent, u.id, u.source) for u in dev] == [
+        ("wake me up at nine am", "alarm_set", "2", f"{path}:2")
+    ]
+    assert dev[0].entities == (Entity(14, 21, "time"),)
+    assert len(read_utterances(path)) == 2
+    with pytest.raises(DataError, match=r"m\.jsonl: expected split 'test', got 'train', 'dev'"):
+        read_utterances(path, split="test")
+
+
+def test_span_json_lines_round_trip(tmp_path):
+    rows = [
+        Utterance("wake me at nine 🎵", "alarm", (Entity(11, 15, "time"),), id="a"),
+        Utterance("hi", "greet", (), id="b"),
+        Utterance("only a text", id="c"),
+    ]
+    write_spans(tmp_path / "x.jsonl", rows)
+    again = read_utterances(tmp_path / "x.jsonl")
+    assert [(u.text, u.intent, u.entities, u.id) for u in again] == [(u.text, u.intent, u.entities, u.id) for u in rows]
+
+
+def test_bio_folder(tmp_path):
+    for split in ("train", "dev"):
+        (tmp_path / split).mkdir()
+        _write(tmp_path / split / "seq.in", "wake me at nine am ", "hi ")
+        _write(tmp_path / split / "seq.out", "O O O B-time I-time ", "O ")
+        _write(tmp_path / split / "label", "alarm", f"greet-{split}")
+    rows = read_utterances(tmp_path, split="dev")
+    assert [(u.text, u.intent) for u in rows] == [("wake me at nine am", "alarm"), ("hi", "greet-dev")]
+    assert rows[0].entities == (Entity(11, 18, "time"),)
+    assert len(read_utterances(tmp_path)) == 4 and len(read_utterances(tmp_path / "train")) == 2
+    with pytest.raises(DataError, match="expected split 'tset', got 'dev', 'train'"):
+        read_utterances(tmp_path, split="tset")
+    _write(tmp_path / "dev" / "seq.out", "O O O B-time", "O")
+    with pytest.raises(DataError, match=r"seq\.out:1: expected 5 tags, one per word of seq\.in, got 4"):
+        read_utterances(tmp_path / "dev")
+    _write(tmp_path / "dev" / "seq.out", "O")
+    with pytest.raises(DataError, match=r"expected as many lines in each of seq\.in, seq\.out, label, got 2, 1 and 2"):
+        read_utterances(tmp_path / "dev")
+    _write(tmp_path / "dev" / "seq.out", "O O O X-time O", "O")
+    with pytest.raises(DataError, match=r"seq\.out:1: expected tags O, B-x and I-x, got 'X-time'"):
+        read_utterances(tmp_path / "dev")
+
+
+def _span(start, end, label="x"):
+    return {"text": "hi there you", "intent": "greet", "spans": [{"start": start, "end": end, "label": label}]}
+
+
+MALFORMED = {
+    "not json": ('{"text": ', r"d\.jsonl:2: expected one JSON object, got '{\"text\": '"),
+    "no object": ("[1, 2]", r"d\.jsonl:2: expected one JSON object, got '\[1, 2\]'"),
+    "no text": ({"utterance": "hi"}, r"d\.jsonl:2: expected a text under 'text', got only utterance"),
+    "text is a number": ({"text": 3}, r"d\.jsonl:2: expected a text under 'text', got int '3'"),
+    "intent is a list": ({"text": "a", "intent": []}, r"d\.jsonl:2: expected a text under 'intent', got list"),
+    "spans no list": ({"text": "a", "spans": 1}, r"d\.jsonl:2: expected a list under 'spans'"),
+    "span without label": ({"text": "a", "spans": [{"start": 0, "end": 1}]}, r"d\.jsonl:2: expected spans as"),
+    "span no object": ({"text": "a", "spans": ["a"]}, r"d\.jsonl:2: expected spans as"),
+    "outside": (_span(3, 99), r"d\.jsonl:2: expected spans within the text's 12 characters.*got span 3–99 \(x\)"),
+    "negative": (_span(-2, 2), r"got span -2–2"),
+    "backwards": (_span(3, 3), r"start before end, got span 3–3"),
+    "white space": (_span(2, 8), r"expected spans that start and end on a visible character.*over ' there'"),
+    "label": (_span(0, 2, "a b"), r"expected a label without white space, got 'a b'"),
+    "overlap": (
+        {"text": "hi there", "spans": [{"start": 0, "end": 5, "label": "a"}, {"start": 3, "end": 8, "label": "b"}]},
+        r"expected spans that do not overlap, got span 3–8 \(b\) and span 0–5 \(a\)",
+    ),
+    "massive without its intent": ({k: v for k, v in MASSIVE.items() if k != "intent"}, "under 'text', got only"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_lines_are_named(case, tmp_path):
+    row, message = MALFORMED[case]
+    path = _write(tmp_path / "d.jsonl", {"text": "fine"}, row)
+    with pytest.raises(DataError, match=message):
+        read_utterances(path)
+
+
+def test_missing_empty_and_unreadable_files(tmp_path):
+    with pytest.raises(DataError, match="expected a data file, got nothing there"):
+        read_utterances(tmp_path / "absent")
+    for name, body, message in (
+        ("empty", b"", "expected lines of text, got an empty file"),
+        ("blank", b"\n\n", "expected utterances, got only blank lines"),
+        ("latin", b'{"text": "ok"}\n{"text": "caf\xe9"}\n', r"latin:2: expected UTF-8, got byte 0xe9 at byte 13"),
+        ("x.gz", b"not gzip", "expected a readable file, got Not a gzipped file"),
+    ):
+        (tmp_path / name).write_bytes(body)
+        with pytest.raises(DataError, match=message):
+            read_utterances(tmp_path / name)
+    cut = gzip.compress(b'{"text": "a"}\n' * 1000)[:-20]
+    (tmp_path / "cut.gz").write_bytes(cut)
+    with pytest.raises(DataError, match="expected a readable file"):
+        read_utterances(tmp_path / "cut.gz")
+    with pytest.raises(DataError, match="expected one of massive, spans, bio, got 'xml'"):
+        read_utterances(tmp_path / "latin", format="xml")
+    with pytest.raises(DataError, match="expected a file, got a folder"):
+        read_texts(tmp_path)
+
+
+def test_lines_end_at_newlines_alone(tmp_path):
+    (tmp_path / "t").write_bytes("\ufeffone\r\n\ntwo\u2028still two\rand on\n".encode())
+    assert read_texts(tmp_path / "t") == ["one", "", "two\u2028still two\rand on"]
+    (tmp_path / "t.gz").write_bytes(gzip.compress(b"a\nb"))
+    assert list(numbered_lines(tmp_path / "t.gz")) == [(1, "a"), (2, "b")]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    write_whole(tmp_path / "new" / "a.txt", b"one")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == b"one"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ArtifactError, match="expected a place to write"):
+        write_whole(tmp_path / "folder", b"x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "new"]
+
+
+def test_pair_formats(tmp_path):
+    sts = _write(tmp_path / "sts.csv", 'main\tx\t2012\t01\t2.500\ta "man\tthe man\textra', "main\tx\t2012\t02\t5\tb\tc")
+    assert [(p.a, p.b, p.score) for p in read_pairs(sts)] == [('a "man', "the man", 0.5), ("b", "c", 1.0)]
+    qqp = _write(tmp_path / "qqp.tsv", "id\tquestion1\tquestion2\tis_duplicate", '1\t"say ""hi"""\tb\t1', "2\tc\td\t0")
+    assert [(p.a, p.b, p.score) for p in read_pairs(qqp)] == [('say "hi"', "b", 1.0), ("c", "d", 0.0)]
+    assert read_pairs(_write(tmp_path / "2", "a\tb"))[0].score == 1.0
+    assert [p.score for p in read_pairs(_write(tmp_path / "3", "a\tb\t0.25", "c\td\t1"))] == [0.25, 1.0]
+    assert [(p.b, p.score) for p in read_pairs(_write(tmp_path / "n", "a\tb\tnot a"))] == [("b", 1.0), ("not a", 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("body", "format", "message"),
+    [
+        ("a\tb\tc\td\t9\te\tf\n", None, r"p:1: expected a score from 0 to 5, got '9'"),
+        ("a\tb\tc\td\tx\te\tf\n", None, r"p:1: expected a score from 0 to 5, got 'x'"),
+        ("a\tb\n", "sts", r"p:1: expected at least 7 fields separated by tabs, got 2"),
+        ("question1\tquestion2\tis_duplicate\na\tb\tmaybe\n", None, r"p:2: expected is_duplicate 0 or 1, got 'maybe'"),
+        ("question1\tquestion2\tis_duplicate\na\n", None, r"p:2: expected at least 3 fields"),
+        ('question1\tquestion2\tis_duplicate\n"a\tb\t1\n', None, r"expected tab-separated fields with CSV quoting"),
+        ("a\tb\n", "qqp", r"p:1: expected a header with question1, question2, is_duplicate"),
+        ("only one\n", None, r"p:1: expected 2 or 3 fields separated by tabs, got 1"),
+        ("a\tb\t0.5\na\tb\n", None, r"p:2: expected 3 fields separated by tabs, got 2"),
+        ("a\tb\t0.5\na\tb\tc\n", None, r"p:2: expected a score from 0 to 1, got 'c'"),
+        ("a\tb\n", "csv", "expected one of sts, qqp, pairs, got 'csv'"),
+    ],
+)
+def test_malformed_pairs_are_named(body, format, message, tmp_path):
+    (tmp_path / "p").write_text(body)
+    with pytest.raises(DataError, match=message):
+        read_pairs(tmp_path / "p", format)
+
+
+@real
+def test_real_files_read_whole():
+    train = read_utterances(SHARED / "massive" / "en-US.jsonl", split="train")
+    dev = read_utterances(SHARED / "massive" / "en-US.jsonl", split="dev")
+    assert (len(train), len(dev)) == (11_514, 2_033)
+    assert len({u.intent for u in train}) == 60 and len({e.label for u in train for e in u.entities}) == 55
+    assert [len(read_pairs(SHARED / "stsb" / f"sts-{s}.csv")) for s in ("train", "dev")] == [5_749, 1_500]
+    qqp = read_pairs(SHARED / "qqp" / "dev.tsv")
+    assert len(qqp) == 6_888 and Counter(p.score for p in qqp).keys() == {0.0, 1.0}
+    assert len(read_utterances(SHARED / "snips", split="dev")) == 700
