@@ -8,13 +8,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from weebill.tags import tag_vocabulary
-from weebill.tokenizer import Tokenizer
 
 from weebill import templates
 from weebill.config import EncoderConfig, HeadsConfig
 from weebill.multitask import MultiTaskModel
 from weebill.sent_transformer import SentenceTransformer
+from weebill.tags import tag_vocabulary
+from weebill.tokenizer import Tokenizer
 
 
 def run(*arguments, stdin=None, cwd=None):

@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from weebill.tokenizer import Tokenizer
 
 import weebill
 from weebill.artifact import check_output, read_model
@@ -15,6 +14,7 @@ from weebill.errors import ArtifactError
 from weebill.heads import TagHead
 from weebill.multitask import MultiTaskModel
 from weebill.sent_transformer import SentenceTransformer, sinusoidal_table
+from weebill.tokenizer import Tokenizer
 
 TEXTS = ["wake me up at nine am on friday", "hi", "", "play 🎵 some   jazz, s'il vous plaît!", "a b c d e f g " * 5]
 

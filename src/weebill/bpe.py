@@ -7,14 +7,18 @@ merge adds one. The order matters because ties between equally frequent pairs go
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import count as count_up
 from itertools import pairwise
 
+import numpy as np
 import regex
 
 from weebill.errors import ConfigError
+from weebill.symbol_row import Places, SymbolRow
 
 Pair = tuple[int, int]
 Merges = dict[Pair, int]
+Ranks = Mapping[Pair, tuple[int, int]]
 Progress = Callable[[int, int], None]
 
 SPLIT_PATTERNS = {
@@ -63,6 +67,9 @@ def pretokenize(text: str, split_pattern: str = "gpt2") -> list[str]:
         >>> pretokenize("a-b", "[a-z]")
         ['a', '-', 'b']
     """
+    if split_pattern in SPLIT_PATTERNS:  # these match every character
+        found: list[str] = compile_pattern(split_pattern).findall(text)
+        return found
     pieces, last = [], 0
     for match in compile_pattern(split_pattern).finditer(text):
         start, end = match.span()
@@ -113,25 +120,29 @@ def learn_merges(
     Source:
         Sennrich et al. 2016; gives the merges of Hugging Face tokenizers' BpeTrainer, including that the count of a
         pair is adjusted by its neighbours only.
+
+    Example:
+        >>> a, b = BYTE_SYMBOLS[ord("a")], BYTE_SYMBOLS[ord("b")]
+        >>> learn_merges({"aab": 2, "ab": 1}, 258) == {(a, b): 256, (a, 256): 257}
+        True
     """
-    words = [symbols_of(pretoken) for pretoken in pretoken_counts]
-    counts = list(pretoken_counts.values())
-    pair_counts = count_pairs(zip(words, counts, strict=True))
-    places: dict[Pair, set[int]] = {}
-    for number, symbols in enumerate(words):
-        for pair in pairwise(symbols):
-            places.setdefault(pair, set()).add(number)
-    queue = [(-pair_counts[pair], pair, where) for pair, where in places.items()]
+    row = SymbolRow(pretoken_counts, BYTE_SYMBOLS)
+    pair_counts: dict[Pair, int] = {}
+    serial = count_up()  # so that the heap never compares places
+    queue: list[tuple[int, Pair, int, Places]] = []
+    for pair, places, count in row.pairs():
+        pair_counts[pair] = count
+        queue.append((-count, pair, next(serial), places))
     heapq.heapify(queue)
     symbol_bytes = [bytes([byte]) for byte in SYMBOL_BYTES]
     known = {value: symbol for symbol, value in enumerate(symbol_bytes)}
     merges: Merges = {}
     report_every = max(1, (num_symbols - 256) // 100)
     while len(symbol_bytes) < num_symbols and queue:
-        negative_count, pair, where = heapq.heappop(queue)
+        negative_count, pair, number, places = heapq.heappop(queue)
         count = pair_counts[pair]
         if count != -negative_count:  # neighbours were merged since: file it under its present count
-            heapq.heappush(queue, (-count, pair, where))
+            heapq.heappush(queue, (-count, pair, number, places))
             continue
         if count < max(1, min_frequency):
             break
@@ -143,54 +154,40 @@ def learn_merges(
                 progress(merged + 1, num_symbols)
         merges.pop(pair, None)  # a pair learned again takes its later place
         merges[pair] = merged
-        grown: dict[Pair, set[int]] = {}
-        for number in where:
-            _merge_word(words[number], pair, merged, counts[number], pair_counts, grown, number)
-        for new_pair, new_places in grown.items():
-            if pair_counts[new_pair] > 0:
-                heapq.heappush(queue, (-pair_counts[new_pair], new_pair, new_places))
+        before, after = row.merge(places, pair, merged)
+        grown: dict[Pair, Places] = {}
+        for old, new, where, change in (
+            *(((symbol, pair[0]), (symbol, merged), where, change) for symbol, where, change in before),
+            *(((pair[1], symbol), (merged, symbol), where, change) for symbol, where, change in after),
+        ):
+            pair_counts[old] = pair_counts.get(old, 0) - change
+            pair_counts[new] = pair_counts.get(new, 0) + change
+            grown[new] = np.concatenate([grown[new], where]) if new in grown else where
+        for new, where in grown.items():
+            if pair_counts[new] > 0:
+                heapq.heappush(queue, (-pair_counts[new], new, next(serial), where))
     if progress:
         progress(len(symbol_bytes), len(symbol_bytes))
     return merges
 
 
-def _merge_word(
-    symbols: list[int],
-    pair: Pair,
-    merged: int,
-    count: int,
-    pair_counts: dict[Pair, int],
-    grown: dict[Pair, set[int]],
-    number: int,
-) -> None:
-    """Merge `pair` in one word in place; adjust the counts of its neighbours and note where new pairs arose."""
-    first, second = pair
-    i = 0
-    while i < len(symbols) - 1:
-        if symbols[i] == first and symbols[i + 1] == second:
-            symbols[i : i + 2] = [merged]
-            if i > 0:
-                before = symbols[i - 1]
-                pair_counts[(before, first)] = pair_counts.get((before, first), 0) - count
-                pair_counts[(before, merged)] = pair_counts.get((before, merged), 0) + count
-                grown.setdefault((before, merged), set()).add(number)
-            if i + 1 < len(symbols):
-                after = symbols[i + 1]
-                pair_counts[(second, after)] = pair_counts.get((second, after), 0) - count
-                pair_counts[(merged, after)] = pair_counts.get((merged, after), 0) + count
-                grown.setdefault((merged, after), set()).add(number)
-        i += 1
-
-
-def merge_ranks(merges: Merges) -> dict[Pair, tuple[int, int]]:
+def merge_ranks(merges: Merges) -> Ranks:
     """Return {pair: (rank, merged symbol)}, what `apply_merges` looks up; rank 0 is merged first."""
     return {pair: (rank, merged) for rank, (pair, merged) in enumerate(merges.items())}
 
 
-def apply_merges(symbols: Sequence[int], ranks: Mapping[Pair, tuple[int, int]]) -> list[int]:
+def apply_merges(symbols: Sequence[int], ranks: Ranks, keep: Callable[[], bool] | None = None) -> list[int]:
     """Return the symbols after merging: always the pair of lowest rank, the leftmost among equals, until none is left.
 
     Takes O(n log n) for n symbols, so that one long word costs no more than many short ones.
+
+    Args:
+        symbols: of one pretoken.
+        ranks: from `merge_ranks`.
+        keep: asked whenever a merge is next; False puts that one off until another was made (BPE-dropout).
+
+    Source:
+        Sennrich et al. 2016; `keep` as in Provilkov et al. 2020 and Hugging Face tokenizers' `dropout`.
 
     Example:
         >>> apply_merges([1, 2, 1, 2, 3], {(1, 2): (0, 256), (256, 3): (1, 257)})
@@ -201,12 +198,16 @@ def apply_merges(symbols: Sequence[int], ranks: Mapping[Pair, tuple[int, int]]) 
         return out
     following = [*range(1, len(out)), -1]
     previous = list(range(-1, len(out) - 1))
-    queue = [
-        (*found, i) for i in range(len(out) - 1) if (found := ranks.get((out[i], out[i + 1]))) is not None
-    ]  # fmt: skip
+    queue = [(*found, i) for i, pair in enumerate(pairwise(out)) if (found := ranks.get(pair)) is not None]
+    put_off: list[tuple[int, int, int]] = []
     heapq.heapify(queue)
     while queue:
         rank, merged, i = heapq.heappop(queue)
+        if keep is not None and not keep():
+            put_off.append((rank, merged, i))
+            continue
+        while put_off:
+            heapq.heappush(queue, put_off.pop())
         j = following[i]
         if out[i] < 0 or j < 0 or ranks.get((out[i], out[j])) != (rank, merged):
             continue  # one of the two was merged elsewhere
@@ -220,3 +221,42 @@ def apply_merges(symbols: Sequence[int], ranks: Mapping[Pair, tuple[int, int]]) 
         if before >= 0 and (found := ranks.get((out[before], merged))) is not None:
             heapq.heappush(queue, (*found, before))
     return [symbol for symbol in out if symbol >= 0]
+
+
+def apply_merges_to_all(words: Iterable[str], ranks: Ranks, byte_symbols: Sequence[int]) -> dict[str, list[int]]:
+    """Return {word: its symbols after merging} for many words at once, or for one of a million characters.
+
+    Gives what `apply_merges` gives, up to ten times faster from a few thousand bytes on: a pair is merged in all words
+    in one go.
+
+    Example:
+        >>> a, b = BYTE_SYMBOLS[ord("a")], BYTE_SYMBOLS[ord("b")]
+        >>> apply_merges_to_all(["ab", "b"], {(a, b): (0, 256)}, BYTE_SYMBOLS) == {"ab": [256], "b": [b]}
+        True
+    """
+    distinct = dict.fromkeys(words, 1)
+    row = SymbolRow(distinct, byte_symbols)
+    waiting: dict[Pair, list[Places]] = {}
+    queue: list[tuple[int, int, Pair]] = []
+
+    def wait(pair: Pair, places: Places) -> int | None:
+        if (found := ranks.get(pair)) is None:
+            return None
+        if pair in waiting:
+            waiting[pair].append(places)
+        else:
+            waiting[pair] = [places]
+            heapq.heappush(queue, (*found, pair))
+        return found[0]
+
+    for pair, places, _ in row.pairs():
+        wait(pair, places)
+    while queue:
+        rank, merged, pair = heapq.heappop(queue)
+        before, after = row.merge(np.concatenate(waiting.pop(pair)), pair, merged)
+        new_ranks = [wait((symbol, merged), places) for symbol, places, _ in before]
+        new_ranks += [wait((merged, symbol), places) for symbol, places, _ in after]
+        if any(new_rank is not None and new_rank < rank for new_rank in new_ranks):
+            # a pair that ranks before its own parts, as lists have that were not learned in one run: go one by one
+            return {word: apply_merges([byte_symbols[b] for b in word.encode()], ranks) for word in distinct}
+    return dict(zip(distinct, row.words(), strict=True))

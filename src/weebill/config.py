@@ -58,6 +58,9 @@ class TrainingConfig(Section):
     batch_size: int = Field(64, ge=2)
     learning_rate: float = Field(1e-3, gt=0, description="peak, for the encoder's top layer")
     head_learning_rate: float | None = Field(None, gt=0, description="peak for the heads; default: learning_rate")
+    embedding_learning_rate: float = Field(
+        2e-2, gt=0, description="peak, for the word embeddings: Adam moves them by this much, and they are as loud as 1"
+    )
     layer_decay: float = Field(1.0, gt=0, le=1, description="each layer below the top learns this much slower")
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
     final_fraction: float = Field(0.02, ge=0, le=1, description="learning rate at the end, as a share of the peak")
@@ -94,6 +97,7 @@ class FinetuneLoss(Section):
     tag_weight_power: float = Field(0.5, ge=0, le=1, description="tag class weight = frequency ** -power; 0 = off")
     intent_sampling_power: float = Field(0.3, ge=0, le=1, description="row weight = intent frequency ** -power")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    token_dropout: float = Field(0.0, ge=0, lt=1, description="share of tokens read as [MASK] in training")
 
 
 class Recipe(Section):

@@ -1,19 +1,22 @@
 """From utterances and pairs to batches: triplets, samplers, length buckets, collation. No torch and no file reading."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from rich.progress import track
 
-from weebill.errors import DataError
+from weebill.errors import ConfigError, DataError
 from weebill.schema import EncodedBatch, Encoding, ScoredPair, Utterance
 from weebill.tags import MISSING, Misaligned, align
 from weebill.tokenizer import Tokenizer
 
 PROGRESS_FROM_TEXTS = 2_000
+_LOG = logging.getLogger("weebill")
 Ints = npt.NDArray[np.int64]
 
 
@@ -33,13 +36,22 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> Ints:
 def batches_by_length(
     tokenizer: Tokenizer, texts: Sequence[str], max_seq_len: int, batch_size: int, *, show_progress: bool | None = None
 ) -> Iterator[tuple[Ints, EncodedBatch]]:
-    """Yield (row numbers, batch) so that texts of similar length share a batch; every text occurs once."""
+    """Yield (row numbers, batch) so that texts of similar length share a batch; every text occurs once.
+
+    Texts longer than `max_seq_len` tokens are truncated, and a warning says how many.
+    """
     order = np.argsort([-len(text) for text in texts], kind="stable")
     show = len(texts) >= PROGRESS_FROM_TEXTS if show_progress is None else show_progress
     starts = range(0, len(texts), batch_size)
-    for start in track(starts, description="texts", disable=not show, transient=True):
+    truncated = 0
+    for start in track(starts, description="texts", console=Console(stderr=True), disable=not show, transient=True):
         rows = order[start : start + batch_size]
-        yield rows, tokenizer.encode_batch([texts[i] for i in rows], max_length=max_seq_len)
+        batch = tokenizer.encode_batch([texts[i] for i in rows], max_length=max_seq_len)
+        truncated += sum(encoding.dropped_tokens > 0 for encoding in batch.encodings)
+        yield rows, batch
+    if truncated:
+        _LOG.warning("%d of %d texts are longer than the model's %d tokens; what is beyond was not read", truncated,
+                     len(texts), max_seq_len)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +182,20 @@ def epoch_batches(
         batches += [np.array(chunk[i : i + batch_size]) for i in range(0, len(chunk), batch_size)]
     rng.shuffle(batches)
     return batches
+
+
+def mask_tokens(input_ids_BT: Ints, tokenizer: Tokenizer, fraction: float, rng: np.random.Generator) -> Ints:
+    """Return the batch with `fraction` of its tokens, special ones aside, read as [MASK]: no word is always there.
+
+    Source: word dropout of Iyyer et al. 2015 (deep averaging networks), with BERT's [MASK] for the word that is gone.
+    """
+    if not fraction:
+        return input_ids_BT
+    if tokenizer.mask_id is None:
+        raise ConfigError("loss.token_dropout needs a tokenizer with [MASK], got one without; set it to 0")
+    ordinary_BT = ~np.isin(input_ids_BT, list(tokenizer.special_tokens.values()))
+    masked: Ints = np.where(ordinary_BT & (rng.random(input_ids_BT.shape) < fraction), tokenizer.mask_id, input_ids_BT)
+    return masked
 
 
 def text_encodings(tokenizer: Tokenizer, texts: Sequence[str], max_seq_len: int) -> dict[str, Encoding]:

@@ -4,6 +4,7 @@ Axis letters, used as suffixes everywhere: B batch · T tokens · D embedding or
 L tag classes · H heads · K head dimension · N any flat list.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,16 +51,41 @@ class ScoredPair:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class Encoding:
     """One tokenized text: token ids with [CLS] … [SEP], code point offsets per token ((0, 0) for specials).
 
-    `dropped_tokens` counts what truncation removed.
+    `dropped_tokens` counts what truncation removed. Offsets may be given as a function, called when they are first
+    asked for: most users of token ids never ask.
     """
 
-    token_ids: list[int]
-    offsets: list[tuple[int, int]]
-    dropped_tokens: int = 0
+    __slots__ = ("_offsets", "dropped_tokens", "token_ids")
+
+    def __init__(
+        self,
+        token_ids: list[int],
+        offsets: list[tuple[int, int]] | Callable[[], list[tuple[int, int]]],
+        dropped_tokens: int = 0,
+    ):
+        self.token_ids, self.dropped_tokens, self._offsets = token_ids, dropped_tokens, offsets
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """Half-open spans of the original text, one per token."""
+        if callable(self._offsets):
+            self._offsets = self._offsets()
+        return self._offsets
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Encoding):
+            return NotImplemented
+        return (self.token_ids, self.offsets, self.dropped_tokens) == (
+            other.token_ids, other.offsets, other.dropped_tokens,
+        )  # fmt: skip
+
+    __hash__ = None  # type: ignore[assignment]  # holds lists
+
+    def __repr__(self) -> str:
+        return f"Encoding({self.token_ids}, {self.offsets}, {self.dropped_tokens})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +98,11 @@ class EncodedBatch:
     input_ids_BT: npt.NDArray[np.int64]
     attention_mask_BT: npt.NDArray[np.bool_]
     encodings: list[Encoding]
+
+    @property
+    def truncated(self) -> dict[int, int]:
+        """Rows that were truncated, and how many tokens each lost."""
+        return {i: e.dropped_tokens for i, e in enumerate(self.encodings) if e.dropped_tokens}
 
 
 @dataclass(frozen=True, slots=True)

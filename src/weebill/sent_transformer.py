@@ -166,14 +166,19 @@ class SentenceTransformer(nn.Module):
         write_model(Path(folder), self.config, self.tokenizer, self.arrays(), training=training)
 
     @classmethod
-    def load(cls, folder: Path | str) -> "SentenceTransformer":
+    def load(cls, folder: Path | str, dropout: float | None = None) -> "SentenceTransformer":
         """Read a model folder (heads, if any, are left aside).
+
+        Args:
+            folder: what `save` wrote.
+            dropout: for further training; default: the stored one.
 
         Raises:
             ArtifactError: the folder is not a complete weebill model.
         """
         stored = read_model(Path(folder))
-        model = cls(stored.config, stored.tokenizer)
+        config = stored.config if dropout is None else stored.config.model_copy(update={"dropout": dropout})
+        model = cls(config, stored.tokenizer)
         model.load_arrays(stored.arrays)
         return model.eval()
 

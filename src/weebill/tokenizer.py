@@ -1,41 +1,42 @@
-"""Tokenizer: texts <-> token ids with character offsets; trains, saves and loads. The merging itself is in bpe.py.
+"""Tokenizer: texts <-> token ids with character offsets. Merging is in bpe.py, its files are in tokenizer_files.py.
 
 The only place in weebill that truncates, pads, and knows offsets.
 """
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from importlib import resources
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import regex
 
 from weebill import bpe
-from weebill.errors import ArtifactError, ConfigError, DataError
-from weebill.files import write_whole
+from weebill.counting import SAFE_SPACE, count_pretokens, well_formed
+from weebill.errors import ConfigError, DataError
+from weebill.memory import Memory
+from weebill.normalize import check_normalizers, normalize, origins
 from weebill.schema import EncodedBatch, Encoding
 
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
-MERGE_MAP_FORMAT = "weebill-merge-map"
-MERGE_MAP_VERSION = 1
-CACHED_PRETOKENS = 65_536
-_SURROGATES = regex.compile("[\ud800-\udfff]")
-_Pieces = tuple[list[int], list[tuple[int, int]]]  # token ids and offsets of one pretoken, relative to its start
+LONG_PRETOKENS_CHARACTERS = 2_000  # from here on a chunk's pretokens are merged together
+Offsets = list[tuple[int, int]]
 
 
 class Tokenizer:
     """Byte-level BPE: any text has tokens, and decoding gives it back.
 
-    Token ids count the special tokens first, then the 256 bytes, then one per merge.
-
     Args:
-        merges: {pair of token ids: token id}, in order of priority, as `bpe.learn_merges` returns them but counted
-            from `len(SPECIAL_TOKENS)`.
+        merges: {pair of token ids: token id}, in order of priority.
         split_pattern: "gpt2", "gpt4" or a regular expression.
+        special_tokens: their names and ids; [PAD] (or <pad>), [CLS] (<s>), [SEP] (</s>), [MASK] (<mask>) have a role.
+        byte_ids: the token id of each of the 256 bytes; default: after the special tokens, in the order of
+            `bpe.SYMBOL_BYTES`.
+        normalizers: any of "nfc" and "lowercase", applied before splitting; offsets still refer to the original text.
+        framed: whether `encode` puts the text between [CLS] and [SEP].
+        trim_offsets: whether a token's span leaves out the spaces at its edges.
 
     Example:
         >>> tokenizer = Tokenizer.packaged()
@@ -45,19 +46,43 @@ class Tokenizer:
         'wake me up'
     """
 
-    pad_id, cls_id, sep_id, mask_id = range(len(SPECIAL_TOKENS))
-
-    def __init__(self, merges: bpe.Merges, split_pattern: str = "gpt2"):
-        self.merges = merges
-        self.split_pattern = split_pattern
-        self.special_tokens = SPECIAL_TOKENS
+    def __init__(
+        self,
+        merges: bpe.Merges,
+        split_pattern: str = "gpt2",
+        special_tokens: Sequence[str] | Mapping[str, int] = SPECIAL_TOKENS,
+        byte_ids: Sequence[int] | None = None,
+        normalizers: Sequence[str] = (),
+        framed: bool = True,
+        trim_offsets: bool = True,
+    ):
         bpe.compile_pattern(split_pattern)
+        self.merges, self.split_pattern, self.trim_offsets = merges, split_pattern, trim_offsets
+        self.normalizers = check_normalizers(normalizers)
+        if not isinstance(special_tokens, Mapping):
+            special_tokens = {token: i for i, token in enumerate(special_tokens)}
+        self.special_tokens = dict(special_tokens)
+        shift = len(self.special_tokens)
+        self.byte_ids = list(byte_ids) if byte_ids is not None else [shift + symbol for symbol in bpe.BYTE_SYMBOLS]
+        self.pad_id = self._role("[PAD]", "<pad>") or 0  # without one any id will do: the mask tells what is padding
+        self.cls_id, self.sep_id = self._role("[CLS]", "<s>"), self._role("[SEP]", "</s>")
+        self.mask_id = self._role("[MASK]", "<mask>")
+        self._prefix = [self.cls_id] if framed and self.cls_id is not None else []
+        self._suffix = [self.sep_id] if framed and self.sep_id is not None else []
         self._ranks = bpe.merge_ranks(merges)
-        self._bytes = [token.encode() for token in SPECIAL_TOKENS] + [bytes([byte]) for byte in bpe.SYMBOL_BYTES]
-        for (first, second), merged in merges.items():
-            if merged == len(self._bytes):
-                self._bytes.append(self._bytes[first] + self._bytes[second])
-        self._cache: dict[str, _Pieces] = {}
+        self._bytes = _token_bytes(merges, self.special_tokens, self.byte_ids)
+        self._is_special = frozenset(self.special_tokens.values())
+        self._ids_after_space = Memory(lambda chunk: self._encode_chunk(" " + chunk), refuse=_unsafe)
+        self._ids_of_chunk = Memory(self._encode_chunk)
+        self._ids_of_pretoken = Memory(self._encode_pretoken)
+
+    def _role(self, *names: str) -> int | None:
+        return next((self.special_tokens[name] for name in names if name in self.special_tokens), None)
+
+    @property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """Token ids that `encode` puts before and after a text."""
+        return self._prefix, self._suffix
 
     @property
     def vocab_size(self) -> int:
@@ -67,11 +92,16 @@ class Tokenizer:
     @cached_property
     def vocabulary(self) -> dict[str, int]:
         """Every token's id by its name: special tokens as they are, others with GPT-2's characters for bytes."""
-        return {self._name(token_id): token_id for token_id in range(self.vocab_size)}
+        return {self.token_name(i): i for i in range(self.vocab_size) if self._bytes[i]}
 
-    def _name(self, token_id: int) -> str:
-        if token_id < len(SPECIAL_TOKENS):
-            return SPECIAL_TOKENS[token_id]
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes a token stands for; of a special token, its name."""
+        return self._bytes[token_id]
+
+    def token_name(self, token_id: int) -> str:
+        """Return a token as tokenizer.json spells it."""
+        if token_id in self._is_special:
+            return self._bytes[token_id].decode()
         return "".join(bpe.BYTE_CHARACTERS[byte] for byte in self._bytes[token_id])
 
     # -- making one
@@ -84,187 +114,90 @@ class Tokenizer:
         *,
         split_pattern: str = "gpt2",
         min_frequency: int = 0,
+        normalizers: Sequence[str] = (),
+        special_tokens: Sequence[str] = SPECIAL_TOKENS,
+        processes: int | None = None,
         progress: bpe.Progress | None = None,
     ) -> "Tokenizer":
         """Return a tokenizer learned from texts; it has fewer tokens than asked when the texts have no more to merge.
 
         Args:
-            texts: any iterable; read once.
+            texts: any iterable; read once, never held as a whole.
             vocab_size: tokens, special tokens and the 256 bytes included.
             split_pattern: "gpt2", "gpt4" or a regular expression; merges never cross its pieces.
             min_frequency: pairs rarer than this are not merged.
+            normalizers: any of "nfc" and "lowercase".
+            special_tokens: they get the first ids, in this order.
+            processes: how many count pretokens; default: one per core, when there is enough to count.
             progress: called with (tokens so far, vocab_size).
 
         Raises:
             ConfigError: vocab_size too small, or split_pattern is no regular expression.
             DataError: the texts are empty.
         """
-        smallest = len(SPECIAL_TOKENS) + 256
-        if vocab_size < smallest:
-            raise ConfigError(f"vocab_size: expected at least {smallest} ({len(SPECIAL_TOKENS)} special tokens and 256 "
-                              f"bytes), got {vocab_size}; raise it")  # fmt: skip
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(bpe.pretokenize(_well_formed(text), split_pattern))
+        shift = len(special_tokens)
+        if vocab_size < shift + 256:
+            raise ConfigError(f"vocab_size: expected at least {shift + 256} ({shift} special tokens and 256 bytes), "
+                              f"got {vocab_size}; raise it")  # fmt: skip
+        if len(set(special_tokens)) < shift or not all(special_tokens):
+            raise ConfigError(f"special_tokens: expected distinct names, got {list(special_tokens)}; correct them")
+        bpe.compile_pattern(split_pattern)
+        counts = count_pretokens(texts, split_pattern, check_normalizers(normalizers), processes)
         if not counts:
             raise DataError("expected text to train a tokenizer on, got none; name files that are not empty")
-        shift = len(SPECIAL_TOKENS)
 
         def shifted(done: int, total: int) -> None:
             if progress:
                 progress(done + shift, total + shift)
 
         merges = bpe.learn_merges(counts, vocab_size - shift, min_frequency, shifted)
-        return cls({(a + shift, b + shift): merged + shift for (a, b), merged in merges.items()}, split_pattern)
+        merges = {(a + shift, b + shift): merged + shift for (a, b), merged in merges.items()}
+        return cls(merges, split_pattern, special_tokens, normalizers=normalizers)
+
+    def cut(self, vocab_size: int) -> "Tokenizer":
+        """Return the tokenizer that training would have given at a smaller vocabulary: the first merges of this one.
+
+        Raises:
+            ConfigError: smaller than special tokens and bytes, larger than this one, or this one numbers its tokens
+                otherwise than in the order of its merges.
+        """
+        smallest = len(self.special_tokens) + 256
+        if not smallest <= vocab_size <= self.vocab_size:
+            raise ConfigError(f"vocab_size: expected {smallest} to {self.vocab_size} to cut from, got {vocab_size}")
+        merges: bpe.Merges = {}
+        known: set[int] = set()
+        for pair, merged in self.merges.items():
+            if merged not in known and len(known) == vocab_size - smallest:
+                break
+            known.add(merged)
+            merges[pair] = merged
+        outside = [i for i in (*known, *self.byte_ids, *self.special_tokens.values()) if i >= vocab_size]
+        if outside:
+            raise ConfigError(f"expected a tokenizer whose token ids follow its merges, got one where token "
+                              f"{outside[0]} belongs to the first {vocab_size}; train one instead")  # fmt: skip
+        return Tokenizer(merges, self.split_pattern, self.special_tokens, self.byte_ids, self.normalizers,
+                         bool(self._prefix or self._suffix), self.trim_offsets)  # fmt: skip
 
     @classmethod
     def packaged(cls) -> "Tokenizer":
         """Return the tokenizer that ships with weebill: 8,192 tokens learned from English Wikipedia."""
-        asset = resources.files("weebill") / "assets" / "bpe_merged.json"
-        return cls._from_merge_map(json.loads(asset.read_text(encoding="utf-8")), "bpe_merged.json")
+        with resources.as_file(resources.files("weebill") / "assets" / "bpe_merged.json") as path:
+            return cls.load(path)
 
     @classmethod
-    def load(cls, path: Path | str) -> "Tokenizer":
-        """Read a tokenizer from a folder with tokenizer.json, from that file, or from a merge map.
-
-        Raises:
-            ArtifactError: nothing there, or not a tokenizer weebill wrote.
-        """
-        path = Path(path)
-        file = path / "tokenizer.json" if path.is_dir() else path
-        try:
-            value = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ArtifactError(f"{file}: expected a tokenizer, got nothing there; `weebill tokenizer train … --output "
-                                f"{path}` makes one") from error  # fmt: skip
-        except (OSError, ValueError, RecursionError) as error:
-            raise ArtifactError(f"{file}: expected a tokenizer as JSON, got {error}; copy it again") from error
-        if isinstance(value, dict) and value.get("format") == MERGE_MAP_FORMAT:
-            return cls._from_merge_map(value, str(file))
-        return cls._from_tokenizer_json(value, str(file))
-
-    @classmethod
-    def _from_merge_map(cls, value: dict[str, Any], where: str) -> "Tokenizer":
-        if value.get("format_version") != MERGE_MAP_VERSION:
-            version = value.get("format_version")
-            raise ArtifactError(f"{where}: expected format_version {MERGE_MAP_VERSION}, got {version!r}; upgrade "
-                                f"weebill (pip install -U weebill)")  # fmt: skip
-        try:
-            merges, pattern = value["merges"], value["split_pattern"]
-            tokenizer = cls(_merges_from_names([name.split(" ") for name in merges]), str(pattern))
-            if list(tokenizer.merges.values()) != list(merges.values()):
-                raise ValueError("ids that do not follow from the order of the merges")
-        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-            raise ArtifactError(
-                f"{where}: expected a merge map, got a damaged one: {error!r}; copy it again"
-            ) from error
-        return tokenizer
-
-    @classmethod
-    def _from_tokenizer_json(cls, value: Any, where: str) -> "Tokenizer":
-        try:
-            steps = value["pre_tokenizer"].get("pretokenizers", [value["pre_tokenizer"]])
-            split = next((step["pattern"]["Regex"] for step in steps if step["type"] == "Split"), "gpt2")
-            pattern = next((name for name, text in bpe.SPLIT_PATTERNS.items() if text == split), str(split))
-            names = [merge.split(" ") if isinstance(merge, str) else merge for merge in value["model"]["merges"]]
-            tokenizer = cls(_merges_from_names(names), pattern)
-            if tokenizer.vocabulary != value["model"]["vocab"]:
-                raise ValueError("a vocabulary that is not special tokens, 256 bytes and merges, in this order")
-        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-            message = (f"{where}: expected a byte-level BPE tokenizer.json as weebill writes it, got another kind or a "
-                       f"damaged one: {error!r}; train one with `weebill tokenizer train`")  # fmt: skip
-            raise ArtifactError(message) from error
-        return tokenizer
-
-    # -- using it
-
-    def encode(self, text: str, max_length: int | None = None, allow_special: bool = False) -> Encoding:
-        """Return the tokens of a text between [CLS] and [SEP].
+    def load(cls, path: Path | str, split_pattern: str | None = None) -> "Tokenizer":
+        """Read a folder with tokenizer.json, any byte-level BPE tokenizer.json, a merge map, or a .tiktoken file.
 
         Args:
-            text: any string; a lone surrogate counts as U+FFFD.
-            max_length: in tokens, [CLS] and [SEP] included; what is beyond is dropped and counted.
-            allow_special: read a literal "[MASK]" in the text as the special token; by default it is ordinary text.
+            path: folder or file.
+            split_pattern: of a .tiktoken file, which does not say; default: "gpt2".
+
+        Raises:
+            ArtifactError: nothing there, damaged, or not byte-level BPE.
         """
-        token_ids: list[int] = [self.cls_id]
-        offsets: list[tuple[int, int]] = [(0, 0)]
-        self._extend(token_ids, offsets, text, allow_special)
-        dropped = 0
-        if max_length is not None and len(token_ids) + 1 > max_length:
-            keep = max(1, max_length - 1)
-            dropped = len(token_ids) - keep
-            del token_ids[keep:], offsets[keep:]
-        token_ids.append(self.sep_id)
-        offsets.append((0, 0))
-        return Encoding(token_ids, offsets, dropped)
+        from weebill.tokenizer_files import read_tokenizer
 
-    def encode_ordinary(self, text: str) -> list[int]:
-        """Return the token ids of a text alone: no [CLS], no [SEP], nothing special in it."""
-        token_ids: list[int] = []
-        self._extend(token_ids, [], text, allow_special=False)
-        return token_ids
-
-    def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> EncodedBatch:
-        """Return texts as one rectangle, padded on the right to the longest.
-
-        Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
-        """
-        encodings = [self.encode(text, max_length) for text in texts]
-        longest = max((len(e.token_ids) for e in encodings), default=0)
-        input_ids_BT = np.full((len(encodings), longest), self.pad_id, dtype=np.int64)
-        attention_mask_BT = np.zeros((len(encodings), longest), dtype=np.bool_)
-        for i, encoding in enumerate(encodings):
-            input_ids_BT[i, : len(encoding.token_ids)] = encoding.token_ids
-            attention_mask_BT[i, : len(encoding.token_ids)] = True
-        return EncodedBatch(input_ids_BT, attention_mask_BT, encodings)
-
-    def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
-        """Return the text of token ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD."""
-        first = len(SPECIAL_TOKENS) if skip_special else 0
-        return b"".join(self._bytes[i] for i in token_ids if i >= first).decode("utf-8", errors="replace")
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes a token stands for; of a special token, its name."""
-        return self._bytes[token_id]
-
-    def pieces(self, text: str) -> list[str]:
-        """Return the tokens of a text as readable strings."""
-        return [self._bytes[i].decode("utf-8", errors="replace") for i in self.encode_ordinary(text)]
-
-    def _extend(self, token_ids: list[int], offsets: list[tuple[int, int]], text: str, allow_special: bool) -> None:
-        parts = _SPECIALS.split(text) if allow_special else [text]
-        start = 0
-        for part in parts:
-            if allow_special and part in SPECIAL_TOKENS:
-                token_ids.append(SPECIAL_TOKENS.index(part))
-                offsets.append((start, start + len(part)))
-                start += len(part)
-                continue
-            for pretoken in bpe.pretokenize(_well_formed(part), self.split_pattern):
-                pieces = self._cache.get(pretoken)
-                if pieces is None:
-                    pieces = self._encode_pretoken(pretoken)
-                token_ids += pieces[0]
-                offsets += [(start + a, start + b) for a, b in pieces[1]]
-                start += len(pretoken)
-
-    def _encode_pretoken(self, pretoken: str) -> _Pieces:
-        shift = len(SPECIAL_TOKENS)
-        token_ids = bpe.apply_merges([symbol + shift for symbol in bpe.symbols_of(pretoken)], self._ranks)
-        owner = [i for i, character in enumerate(pretoken) for _ in character.encode("utf-8")]  # byte -> character
-        offsets, at = [], 0
-        for token_id in token_ids:
-            value = self._bytes[token_id]
-            start, end = owner[at], owner[at + len(value) - 1] + 1
-            at += len(value)
-            start = min(start + len(value) - len(value.lstrip(b" ")), end)  # a span never starts or ends on a space
-            offsets.append((start, max(start, end - (len(value) - len(value.rstrip(b" "))))))
-        if len(self._cache) >= CACHED_PRETOKENS:
-            self._cache.clear()
-        self._cache[pretoken] = (token_ids, offsets)
-        return token_ids, offsets
-
-    # -- keeping it
+        return read_tokenizer(Path(path), split_pattern)
 
     def save(self, folder: Path | str, max_length: int | None = None) -> None:
         """Write tokenizer.json and tokenizer_config.json, which Hugging Face libraries load with the same ids.
@@ -276,95 +209,203 @@ class Tokenizer:
         Raises:
             ArtifactError: the folder cannot be written.
         """
-        tokens = dict(zip(("pad_token", "cls_token", "sep_token", "mask_token"), SPECIAL_TOKENS, strict=True))
-        config = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-            "model_max_length": max_length or 10**30,  # what transformers writes for "no limit"
-            "split_special_tokens": True,  # a user who types "[CLS]" gets the letters, not the token
-            **tokens,
-        }
-        _write_json(Path(folder) / "tokenizer.json", self._tokenizer_json())
-        _write_json(Path(folder) / "tokenizer_config.json", config)
+        from weebill.tokenizer_files import write_tokenizer_json
+
+        write_tokenizer_json(self, Path(folder), max_length)
 
     def save_merge_map(self, path: Path | str) -> None:
         """Write the merges alone, as bpe_merged.json: {"Ġ t": 260, …} in order of priority."""
-        value = {
-            "format": MERGE_MAP_FORMAT,
-            "format_version": MERGE_MAP_VERSION,
-            "split_pattern": self.split_pattern,
-            "special_tokens": list(SPECIAL_TOKENS),
-            "merges": {f"{self._name(a)} {self._name(b)}": merged for (a, b), merged in self.merges.items()},
-        }
-        _write_json(Path(path), value)
+        from weebill.tokenizer_files import write_merge_map
 
-    def _tokenizer_json(self) -> dict[str, Any]:
-        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-        pre_tokenizer: dict[str, Any] = byte_level
-        if self.split_pattern != "gpt2":
-            pattern = {"Regex": bpe.SPLIT_PATTERNS.get(self.split_pattern, self.split_pattern)}
-            split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
-            pre_tokenizer = {"type": "Sequence", "pretokenizers": [split, byte_level | {"use_regex": False}]}
-        cls_token, sep_token = SPECIAL_TOKENS[self.cls_id], SPECIAL_TOKENS[self.sep_id]
+        write_merge_map(self, Path(path))
 
-        def special(token: str, type_id: int) -> dict[str, Any]:
-            return {"SpecialToken": {"id": token, "type_id": type_id}}
+    def save_tiktoken(self, path: Path | str) -> None:
+        """Write the tokens as tiktoken reads them: base64 and rank a line; a token's rank is its id.
 
-        def sequence(name: str, type_id: int) -> dict[str, Any]:
-            return {"Sequence": {"id": name, "type_id": type_id}}
+        Raises:
+            ConfigError: tiktoken, which merges by token and not by pair, would give other ids.
+        """
+        from weebill.tokenizer_files import write_tiktoken
 
-        single = [special(cls_token, 0), sequence("A", 0), special(sep_token, 0)]
-        template = {
-            "type": "TemplateProcessing",
-            "single": single,
-            "pair": [*single, sequence("B", 1), special(sep_token, 1)],
-            "special_tokens": {
-                token: {"id": token, "ids": [SPECIAL_TOKENS.index(token)], "tokens": [token]}
-                for token in (cls_token, sep_token)
-            },
-        }
-        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-        return {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [{"id": i, "content": token} | flags for i, token in enumerate(SPECIAL_TOKENS)],
-            "normalizer": None,
-            "pre_tokenizer": pre_tokenizer,
-            "post_processor": {"type": "Sequence", "processors": [byte_level, template]},
-            "decoder": byte_level,
-            "model": {
-                "type": "BPE",
-                "dropout": None,
-                "unk_token": None,
-                "continuing_subword_prefix": None,
-                "end_of_word_suffix": None,
-                "fuse_unk": False,
-                "byte_fallback": False,
-                "ignore_merges": False,
-                "vocab": self.vocabulary,
-                "merges": [f"{self._name(a)} {self._name(b)}" for a, b in self.merges],
-            },
-        }
+        write_tiktoken(self, Path(path))
+
+    # -- using it
+
+    def encode(self, text: str, max_length: int | None = None, allow_special: bool = False) -> Encoding:
+        """Return the tokens of a text between [CLS] and [SEP].
+
+        Args:
+            text: any string; a lone surrogate counts as U+FFFD.
+            max_length: in tokens, [CLS] and [SEP] included; what is beyond is dropped and counted.
+            allow_special: read a literal "[MASK]" in the text as the special token; by default it is ordinary text.
+        """
+        if allow_special:
+            token_ids, offsets = self._encode_with_special(text)
+        else:
+            token_ids, offsets = self.encode_ordinary(text), None
+        dropped = 0
+        frame = len(self._prefix) + len(self._suffix)
+        if max_length is not None and len(token_ids) + frame > max_length:
+            keep = max(0, max_length - frame)
+            dropped = len(token_ids) - keep
+            token_ids = token_ids[:keep]
+        locate = partial(self._framed_offsets, text, token_ids, offsets)
+        return Encoding([*self._prefix, *token_ids, *self._suffix], locate, dropped)
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """Return the token ids of a text alone: no [CLS], no [SEP], nothing special in it."""
+        if self.normalizers:
+            text = normalize(text, self.normalizers)
+        if self.split_pattern not in bpe.SPLIT_PATTERNS:
+            pretokens = bpe.pretokenize(well_formed(text), self.split_pattern)
+            return list(chain.from_iterable(map(self._ids_of_pretoken.__getitem__, pretokens)))
+        chunks = text.split(" ")  # no pretoken crosses a single space between visible characters
+        token_ids = list(self._ids_of_chunk[chunks[0]])
+        chunks[0] = ""
+        following = iter(chunks)
+        next(following)
+        try:
+            token_ids.extend(chain.from_iterable(map(self._ids_after_space.__getitem__, following)))
+        except _UnsafeSpace:  # somewhere are two white-space characters in a row
+            first, *chunks = SAFE_SPACE.split(text)
+            token_ids = list(self._ids_of_chunk[first])
+            for chunk in chunks:
+                token_ids += self._ids_of_chunk[" " + chunk]
+        return token_ids
+
+    def encode_with_dropout(self, text: str, dropout: float, rng: random.Random) -> list[int]:
+        """Return token ids with merges left out at random, so that a model meets other ways to cut a word.
+
+        Args:
+            text: any string.
+            dropout: chance that a merge is put off, in [0, 1]; 0 gives `encode_ordinary`, 1 single bytes.
+            rng: decides, so that a seed repeats it.
+
+        Source:
+            Provilkov et al. 2020, BPE-dropout.
+        """
+        text = well_formed(normalize(text, self.normalizers))
+        pretokens = bpe.pretokenize(text, self.split_pattern)
+        return [
+            token_id
+            for pretoken in pretokens
+            for token_id in bpe.apply_merges(self._byte_tokens(pretoken), self._ranks, lambda: rng.random() >= dropout)
+        ]
+
+    def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> EncodedBatch:
+        """Return texts as one rectangle, padded on the right to the longest; it knows which were truncated.
+
+        Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
+        """
+        encodings = [self.encode(text, max_length) for text in texts]
+        lengths_B = np.fromiter((len(e.token_ids) for e in encodings), np.int64, len(encodings))
+        longest = int(lengths_B.max(initial=0))
+        attention_mask_BT = np.arange(longest) < lengths_B[:, None]
+        input_ids_BT = np.full((len(encodings), longest), self.pad_id, dtype=np.int64)
+        for i, encoding in enumerate(encodings):
+            input_ids_BT[i, : len(encoding.token_ids)] = encoding.token_ids
+        return EncodedBatch(input_ids_BT, attention_mask_BT, encodings)
+
+    def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
+        """Return the text of token ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD.
+
+        Raises:
+            DataError: an id outside the vocabulary.
+        """
+        token_ids = list(token_ids)
+        outside = next((i for i in token_ids if not 0 <= i < self.vocab_size), None)
+        if outside is not None:
+            raise DataError(f"expected token ids from 0 to {self.vocab_size - 1}, got {outside} at position "
+                            f"{token_ids.index(outside)}; decode with the tokenizer that encoded")  # fmt: skip
+        skipped = self._is_special if skip_special else frozenset[int]()
+        return b"".join(self._bytes[i] for i in token_ids if i not in skipped).decode("utf-8", errors="replace")
+
+    def pieces(self, text: str) -> list[str]:
+        """Return the tokens of a text as readable strings."""
+        return [self._bytes[i].decode("utf-8", errors="replace") for i in self.encode_ordinary(text)]
+
+    # -- inside
+
+    def _encode_chunk(self, chunk: str) -> list[int]:
+        pretokens = bpe.pretokenize(well_formed(chunk), self.split_pattern)
+        if len(chunk) < LONG_PRETOKENS_CHARACTERS:
+            return list(chain.from_iterable(map(self._ids_of_pretoken.__getitem__, pretokens)))
+        merged = bpe.apply_merges_to_all(pretokens, self._ranks, self.byte_ids)
+        return list(chain.from_iterable(map(merged.__getitem__, pretokens)))
+
+    def _encode_pretoken(self, pretoken: str) -> list[int]:
+        if len(pretoken) < LONG_PRETOKENS_CHARACTERS:
+            return bpe.apply_merges(self._byte_tokens(pretoken), self._ranks)
+        return bpe.apply_merges_to_all([pretoken], self._ranks, self.byte_ids)[pretoken]
+
+    def _byte_tokens(self, pretoken: str) -> list[int]:
+        return [self.byte_ids[byte] for byte in pretoken.encode("utf-8")]
+
+    def _encode_with_special(self, text: str) -> tuple[list[int], Offsets]:
+        token_ids: list[int] = []
+        offsets: Offsets = []
+        start = 0
+        names = sorted(self.special_tokens, key=len, reverse=True)
+        for part in regex.split("(" + "|".join(map(regex.escape, names)) + ")", text) if names else [text]:
+            if part in self.special_tokens:
+                token_ids.append(self.special_tokens[part])
+                offsets.append((start, start + len(part)))
+            else:
+                found = self.encode_ordinary(part)
+                token_ids += found
+                offsets += [(start + a, start + b) for a, b in self._offsets(part, found)]
+            start += len(part)
+        return token_ids, offsets
+
+    def _framed_offsets(self, text: str, token_ids: Sequence[int], offsets: Offsets | None) -> Offsets:
+        kept = self._offsets(text, token_ids) if offsets is None else offsets[: len(token_ids)]
+        return [(0, 0)] * len(self._prefix) + kept + [(0, 0)] * len(self._suffix)
+
+    def _offsets(self, text: str, token_ids: Sequence[int]) -> Offsets:
+        """Return the span of each token: all characters it has a byte of, without spaces at its edges."""
+        normal = normalize(text, self.normalizers)
+        starts, ends = _character_of_byte(well_formed(normal))
+        offsets, at = [], 0
+        for token_id in token_ids:
+            value = self._bytes[token_id]
+            start, end = starts[at], ends[at + len(value) - 1]
+            at += len(value)
+            if self.trim_offsets and (value[0] == 32 or value[-1] == 32):
+                start = min(start + len(value) - len(value.lstrip(b" ")), end)
+                end = max(start, end - (len(value) - len(value.rstrip(b" "))))
+            offsets.append((start, end))
+        if normal == text:
+            return offsets
+        origin = [*origins(text, self.normalizers), (len(text), len(text))]
+        return [(origin[a][0], origin[b - 1][1] if b > a else origin[a][0]) for a, b in offsets]
 
 
-_SPECIALS = regex.compile("(" + "|".join(regex.escape(token) for token in SPECIAL_TOKENS) + ")")
+def _token_bytes(merges: bpe.Merges, special_tokens: Mapping[str, int], byte_ids: Sequence[int]) -> list[bytes]:
+    """Return the bytes of every token id; an id that nothing leads to has none."""
+    highest = max(max(special_tokens.values(), default=0), max(byte_ids), max(merges.values(), default=0))
+    values = [b""] * (highest + 1)
+    for byte, token_id in enumerate(byte_ids):
+        values[token_id] = bytes([byte])
+    for token, token_id in special_tokens.items():
+        values[token_id] = token.encode()
+    for (first, second), merged in merges.items():
+        values[merged] = values[first] + values[second]
+    return values
 
 
-def _well_formed(text: str) -> str:
-    """Return the text with lone surrogates, which UTF-8 has no bytes for, as U+FFFD; the length stays."""
-    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+def _character_of_byte(text: str) -> tuple[Sequence[int], Sequence[int]]:
+    """Return, for each byte of a text's UTF-8, where its character starts and where it ends, in code points."""
+    if text.isascii():
+        return range(len(text)), range(1, len(text) + 1)
+    leads = [byte & 0xC0 != 0x80 for byte in text.encode("utf-8")]
+    ends = list(accumulate(leads))
+    return [end - 1 for end in ends], ends
 
 
-def _merges_from_names(names: Iterable[Sequence[str]]) -> bpe.Merges:
-    """Return merges by token id from pairs of token names, in order; equal results share an id."""
-    ids = {bpe.BYTE_CHARACTERS[byte]: len(SPECIAL_TOKENS) + i for i, byte in enumerate(bpe.SYMBOL_BYTES)}
-    merges: bpe.Merges = {}
-    for pair in names:
-        first, second = pair
-        merges[(ids[first], ids[second])] = ids.setdefault(first + second, len(ids) + len(SPECIAL_TOKENS))
-    return merges
+class _UnsafeSpace(Exception):
+    """A space beside other white space: the text cannot be cut there before the split pattern has seen it."""
 
 
-def _write_json(path: Path, value: Any) -> None:
-    write_whole(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
+def _unsafe(chunk: str) -> None:
+    if not chunk or chunk[0].isspace():
+        raise _UnsafeSpace

@@ -217,10 +217,14 @@ def finetune(
     chances = data.sampling_weights(rows.intents, power) if power else None
     lengths = [len(ids) for ids in rows.token_ids]
 
+    def padded(chosen: data.Ints, rng: np.random.Generator) -> data.Ints:
+        input_ids_BT = data.pad([rows.token_ids[i] for i in chosen], pad_id)
+        return data.mask_tokens(input_ids_BT, encoder.tokenizer, recipe.loss.token_dropout, rng)
+
     def epoch(rng: np.random.Generator) -> list[Batch]:
         return [
             {
-                "input_ids": torch.from_numpy(data.pad([rows.token_ids[i] for i in chosen], pad_id)),
+                "input_ids": torch.from_numpy(padded(chosen, rng)),
                 "tags": torch.from_numpy(data.pad([rows.tags[i] for i in chosen], MISSING)),
                 "intents": torch.from_numpy(rows.intents[chosen]),
             }
@@ -253,7 +257,7 @@ def finetune(
 def _start(recipe: Recipe, tokenizer: Tokenizer | None) -> SentenceTransformer:
     """Return the encoder a run starts from; one read from a folder keeps its shape and brings its tokenizer."""
     if recipe.start is not None:
-        encoder = SentenceTransformer.load(recipe.start)
+        encoder = SentenceTransformer.load(recipe.start, dropout=recipe.encoder.dropout)
         wanted = recipe.encoder.model_dump(exclude_unset=True)
         differing = {k: v for k, v in wanted.items() if k != "dropout" and getattr(encoder.config, k) != v}
         if differing:

@@ -1,0 +1,317 @@
+"""The files of a tokenizer, read and written: tokenizer.json, bpe_merged.json, .tiktoken. Encodes no text.
+
+Reading checks everything that would change token ids: a tokenizer is refused rather than read almost right.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from weebill import bpe
+from weebill.errors import ArtifactError, ConfigError
+from weebill.files import write_whole
+from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
+
+MERGE_MAP_FORMAT = "weebill-merge-map"
+MERGE_MAP_VERSION = 1
+_NORMALIZER_TYPES = {"NFC": "nfc", "Lowercase": "lowercase"}
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ConfigError)
+
+
+def read_tokenizer(path: Path, split_pattern: str | None) -> Tokenizer:
+    """Read a tokenizer from a folder or a file of any of the three kinds.
+
+    Raises:
+        ArtifactError: nothing there, damaged, or not byte-level BPE.
+    """
+    file = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        if file.suffix == ".tiktoken":
+            return _from_tiktoken(file.read_bytes(), split_pattern or "gpt2", str(file))
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{file}: expected a tokenizer, got nothing there; `weebill tokenizer train … --output "
+                            f"{path}` makes one") from error  # fmt: skip
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{file}: expected a tokenizer as JSON, got {error}; copy it again") from error
+    if isinstance(value, dict) and value.get("format") == MERGE_MAP_FORMAT:
+        return _from_merge_map(value, str(file))
+    return _from_tokenizer_json(value, str(file))
+
+
+# -- bpe_merged.json
+
+
+def write_merge_map(tokenizer: Tokenizer, path: Path) -> None:
+    """Write the merges and what is needed to use them.
+
+    Raises:
+        ConfigError: the token ids do not follow from the order of the merges.
+        ArtifactError: the file cannot be written.
+    """
+    value = {
+        "format": MERGE_MAP_FORMAT,
+        "format_version": MERGE_MAP_VERSION,
+        "split_pattern": tokenizer.split_pattern,
+        "normalizers": list(tokenizer.normalizers),
+        "special_tokens": list(tokenizer.special_tokens),
+        "merges": {_merge_name(tokenizer, pair): merged for pair, merged in tokenizer.merges.items()},
+    }
+    try:
+        again = _from_merge_map(value, str(path))
+    except ArtifactError:
+        again = None
+    if again is None or again.vocabulary != tokenizer.vocabulary:
+        raise ConfigError(f"{path}: expected a tokenizer that numbers special tokens, then bytes, then merges, got "
+                          f"another numbering; save it as tokenizer.json")  # fmt: skip
+    _write_json(path, value)
+
+
+def _from_merge_map(value: dict[str, Any], where: str) -> Tokenizer:
+    version = value.get("format_version")
+    if version != MERGE_MAP_VERSION:
+        raise ArtifactError(f"{where}: expected format_version {MERGE_MAP_VERSION}, got {version!r}; upgrade weebill "
+                            f"(pip install -U weebill)")  # fmt: skip
+    try:
+        special_tokens = [str(token) for token in value["special_tokens"]]
+        shift = len(special_tokens)
+        ids = {bpe.BYTE_CHARACTERS[byte]: shift + symbol for byte, symbol in enumerate(bpe.BYTE_SYMBOLS)}
+        merges: bpe.Merges = {}
+        for name, token_id in value["merges"].items():
+            first, second = name.split(" ")
+            merged = ids.setdefault(first + second, len(ids) + shift)
+            if merged != token_id:
+                raise ValueError(f"id {token_id!r} of {name!r}, which does not follow from the order of the merges")
+            merges[(ids[first], ids[second])] = merged
+        normalizers = [str(name) for name in value.get("normalizers", ())]
+        return Tokenizer(merges, str(value["split_pattern"]), special_tokens, normalizers=normalizers)
+    except _DAMAGE as error:
+        raise ArtifactError(f"{where}: expected a merge map, got a damaged one: {error!r}; copy it again") from error
+
+
+# -- .tiktoken
+
+
+def write_tiktoken(tokenizer: Tokenizer, path: Path) -> None:
+    """Write base64 token and rank a line; ranks are token ids, special tokens are left to the reader.
+
+    Raises:
+        ConfigError: merging by tiktoken's rule would give other tokens.
+        ArtifactError: the file cannot be written.
+    """
+    tokens = [i for i in range(tokenizer.vocab_size) if tokenizer.token_bytes(i)]
+    ranks = {tokenizer.token_bytes(i): i for i in tokens if i not in tokenizer.special_tokens.values()}
+    order = list(tokenizer.merges.values())
+    if any(a >= b for a, b in pairwise(order)):
+        raise ConfigError(f"{path}: expected merges in the order of their token ids, which is all tiktoken can hold, "
+                          f"got others; save the tokenizer as tokenizer.json")  # fmt: skip
+    lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()]
+    write_whole(path, b"".join(lines))
+
+
+def _from_tiktoken(body: bytes, split_pattern: str, where: str) -> Tokenizer:
+    """Tokens carry no merges: each one's are found by merging its bytes with the tokens before it."""
+    ranks: dict[bytes, int] = {}
+    for number, line in enumerate(body.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            encoded, number_text = line.split()
+            ranks[base64.b64decode(encoded, validate=True)] = int(number_text)
+        except (ValueError, binascii.Error) as error:
+            raise ArtifactError(f"{where}:{number}: expected a base64 token and its rank, got {line[:60]!r}; copy the "
+                                f"file again") from error  # fmt: skip
+    missing = next((byte for byte in range(256) if bytes([byte]) not in ranks), None)
+    if missing is not None:
+        raise ArtifactError(f"{where}: expected a token for each of the 256 bytes, got none for {missing:#04x}; copy "
+                            f"the file again")  # fmt: skip
+    merges: bpe.Merges = {}
+    found: dict[bpe.Pair, tuple[int, int]] = {}
+    byte_ids = [ranks[bytes([byte])] for byte in range(256)]
+    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+        if len(token) == 1:
+            continue
+        parts = bpe.apply_merges([byte_ids[byte] for byte in token], found)
+        if len(parts) != 2:
+            raise ArtifactError(f"{where}: expected tokens that two smaller ones make, got {token!r}, which takes "
+                                f"{len(parts)}; the file is damaged or not of a BPE")  # fmt: skip
+        pair = (parts[0], parts[1])
+        merges[pair] = rank
+        found[pair] = (rank, rank)
+    free = [i for i in range(max(ranks.values())) if i not in set(ranks.values())]
+    special_tokens = dict(zip(SPECIAL_TOKENS, free, strict=False)) if len(free) == len(SPECIAL_TOKENS) else {}
+    return Tokenizer(merges, split_pattern, special_tokens, byte_ids)
+
+
+# -- tokenizer.json
+
+
+def write_tokenizer_json(tokenizer: Tokenizer, folder: Path, max_length: int | None) -> None:
+    """Write tokenizer.json and tokenizer_config.json.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
+    """
+    roles = {"pad": ("[PAD]", "<pad>"), "cls": ("[CLS]", "<s>"), "sep": ("[SEP]", "</s>"), "mask": ("[MASK]", "<mask>")}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": max_length or 10**30,  # what transformers writes for "no limit"
+        "split_special_tokens": True,  # a user who types "[CLS]" gets the letters, not the token
+    } | {f"{role}_token": name for role, names in roles.items() for name in names if name in tokenizer.special_tokens}
+    _write_json(folder / "tokenizer.json", _tokenizer_json(tokenizer))
+    _write_json(folder / "tokenizer_config.json", config)
+
+
+def _tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
+    byte_level = {
+        "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": tokenizer.trim_offsets, "use_regex": True,
+    }  # fmt: skip
+    pre_tokenizer: dict[str, Any] = byte_level
+    if tokenizer.split_pattern != "gpt2":
+        pattern = {"Regex": bpe.SPLIT_PATTERNS.get(tokenizer.split_pattern, tokenizer.split_pattern)}
+        split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+        pre_tokenizer = {"type": "Sequence", "pretokenizers": [split, byte_level | {"use_regex": False}]}
+    types = {name: kind for kind, name in _NORMALIZER_TYPES.items()}
+    normalizers = [{"type": types[name]} for name in tokenizer.normalizers]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": i, "content": token} | flags for token, i in added],
+        "normalizer": {"type": "Sequence", "normalizers": normalizers} if normalizers else None,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": {"type": "Sequence", "processors": [byte_level, *_template(tokenizer)]},
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": tokenizer.vocabulary,
+            "merges": [_merge_name(tokenizer, pair) for pair in tokenizer.merges],
+        },
+    }
+
+
+def _template(tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    """Return the post-processor that frames a text, if the tokenizer does."""
+    before, after = ([tokenizer.token_name(i) for i in ids] for ids in tokenizer.frame)
+
+    def special(tokens: Sequence[str], type_id: int) -> list[dict[str, Any]]:
+        return [{"SpecialToken": {"id": token, "type_id": type_id}} for token in tokens]
+
+    def sequence(name: str, type_id: int) -> dict[str, Any]:
+        return {"Sequence": {"id": name, "type_id": type_id}}
+
+    if not before and not after:
+        return []
+    single = [*special(before, 0), sequence("A", 0), *special(after, 0)]
+    return [{
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, sequence("B", 1), *special(after, 1)],
+        "special_tokens": {
+            token: {"id": token, "ids": [tokenizer.special_tokens[token]], "tokens": [token]}
+            for token in dict.fromkeys((*before, *after))
+        },
+    }]  # fmt: skip
+
+
+def _from_tokenizer_json(value: Any, where: str) -> Tokenizer:
+    try:
+        model = value["model"]
+        _refuse_other_kinds(model)
+        vocabulary: dict[str, int] = model["vocab"]
+        special_tokens = {str(token["content"]): int(token["id"]) for token in value.get("added_tokens") or ()}
+        merges: bpe.Merges = {}
+        for merge in model["merges"]:
+            first, second = merge.split(" ") if isinstance(merge, str) else merge
+            merges[(vocabulary[first], vocabulary[second])] = vocabulary[first + second]
+        byte_ids = [vocabulary[character] for character in bpe.BYTE_CHARACTERS]
+        split_pattern, trim = _read_pre_tokenizer(value["pre_tokenizer"])
+        framed, trim = _read_post_processor(value.get("post_processor"), trim)
+        tokenizer = Tokenizer(
+            merges, split_pattern, special_tokens, byte_ids, _read_normalizers(value.get("normalizer")), framed, trim
+        )
+        if {**vocabulary, **special_tokens} != tokenizer.vocabulary:
+            raise ValueError("a vocabulary that is not special tokens, 256 bytes and merges")
+    except _DAMAGE as error:
+        message = (f"{where}: expected a byte-level BPE tokenizer.json, got another kind or a damaged one: {error!r}; "
+                   f"train one with `weebill tokenizer train`")  # fmt: skip
+        raise ArtifactError(message) from error
+    return tokenizer
+
+
+def _refuse_other_kinds(model: Mapping[str, Any]) -> None:
+    if model.get("type", "BPE") != "BPE":
+        raise ValueError(f"a model of type {model['type']}")
+    for option in ("continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"):
+        if model.get(option):
+            raise ValueError(f"{option} = {model[option]!r}")
+
+
+def _read_pre_tokenizer(value: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return split pattern and whether offsets are trimmed."""
+    steps = value.get("pretokenizers", [value])
+    pattern = None
+    if len(steps) == 2 and steps[0]["type"] == "Split":
+        if steps[0].get("invert") or steps[0]["behavior"] != "Isolated":
+            raise ValueError(f"a Split of behavior {steps[0]['behavior']}, invert {steps[0].get('invert')}")
+        text = str(steps[0]["pattern"]["Regex"])
+        pattern = next((name for name, known in bpe.SPLIT_PATTERNS.items() if known == text), text)
+        steps = steps[1:]
+    [byte_level] = steps
+    if byte_level["type"] != "ByteLevel" or byte_level.get("add_prefix_space"):
+        raise ValueError(
+            f"a pre-tokenizer {byte_level['type']} with add_prefix_space={byte_level.get('add_prefix_space')}"
+        )
+    if byte_level.get("use_regex", True) == (pattern is not None):
+        raise ValueError("a pre-tokenizer that splits twice or not at all")
+    return pattern or "gpt2", False
+
+
+def _read_post_processor(value: Mapping[str, Any] | None, trim: bool) -> tuple[bool, bool]:
+    """Return whether texts are framed, and whether offsets are trimmed."""
+    framed = False
+    for step in (value or {}).get("processors", [value] if value else []):
+        if step["type"] == "ByteLevel":
+            trim = trim or bool(step.get("trim_offsets", True))
+        elif step["type"] == "RobertaProcessing":
+            framed, trim = True, trim or bool(step.get("trim_offsets", True))
+        elif step["type"] == "TemplateProcessing":
+            kinds = [next(iter(piece)) for piece in step["single"]]
+            if kinds == ["Sequence"]:
+                continue
+            if kinds != ["SpecialToken", "Sequence", "SpecialToken"]:
+                raise ValueError(f"a template of {kinds}")
+            framed = True
+        else:
+            raise ValueError(f"a post-processor {step['type']}")
+    return framed, trim
+
+
+def _read_normalizers(value: Mapping[str, Any] | None) -> list[str]:
+    steps = (value or {}).get("normalizers", [value] if value else [])
+    unknown = [step["type"] for step in steps if step["type"] not in _NORMALIZER_TYPES]
+    if unknown:
+        raise ValueError(f"a normalizer {unknown[0]}")
+    return [_NORMALIZER_TYPES[step["type"]] for step in steps]
+
+
+def _merge_name(tokenizer: Tokenizer, pair: Iterable[int]) -> str:
+    return " ".join(map(tokenizer.token_name, pair))
+
+
+def _write_json(path: Path, value: Any) -> None:
+    write_whole(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
