@@ -92,6 +92,32 @@ def test_applying_equals_the_slow_twin(text):
     assert bpe.apply_merges(symbols, ranks) == slow.apply_merges(symbols, ranks)
 
 
+@given(st.lists(st.text(alphabet="abcd é", max_size=12), max_size=8), st.integers(260, 280))
+@settings(max_examples=200, deadline=None)
+def test_applying_to_all_equals_one_by_one(words, size):
+    ranks = bpe.merge_ranks(bpe.learn_merges({"abcd": 4, "abab": 3, "bcd": 2, "dé": 3, "aaaa": 5}, size))
+    found = bpe.apply_merges_to_all(words, ranks, bpe.BYTE_SYMBOLS)
+    assert found == {word: slow.apply_merges(bpe.symbols_of(word), ranks) for word in words}
+
+
+def test_applying_to_all_keeps_to_ranks_that_no_training_gives():
+    # "ab" ranks after "abc" although it makes its first half: merging all "ab" before any "abc" would be wrong
+    a, b, c = bpe.symbols_of("abc")
+    ranks = {(256, c): (0, 257), (a, b): (1, 256), (257, a): (2, 258), (c, a): (3, 259)}
+    for word in ("abcab", "abcabc", "cabcaab", "ababc" * 5):
+        assert bpe.apply_merges_to_all([word], ranks, bpe.BYTE_SYMBOLS)[word] == slow.apply_merges(
+            bpe.symbols_of(word), ranks
+        )
+
+
+def test_dropout_puts_merges_off():
+    symbols, ranks = bpe.symbols_of("abab"), bpe.merge_ranks(bpe.learn_merges({"abab": 3}, 258))
+    assert bpe.apply_merges(symbols, ranks, lambda: False) == symbols
+    assert bpe.apply_merges(symbols, ranks, lambda: True) == bpe.apply_merges(symbols, ranks)
+    answers = iter([False, True, True, True])  # the first a-b is put off, the second merged, then the first again
+    assert bpe.apply_merges(symbols, ranks, lambda: next(answers)) == bpe.apply_merges(symbols, ranks)
+
+
 def test_one_long_word_is_not_quadratic():
     ranks = bpe.merge_ranks(bpe.learn_merges({"a" * 64: 1}, 262))
     assert len(bpe.apply_merges(bpe.symbols_of("a" * 200_000), ranks)) == 200_000 // 64

@@ -1,6 +1,7 @@
 """Token ids, offsets and files: parity with Hugging Face tokenizers, round trips, errors."""
 
 import json
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from weebill import templates
 from weebill.errors import ArtifactError, ConfigError, DataError
+from weebill.normalize import normalize
 from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 TEXTS = [
@@ -149,3 +151,194 @@ def test_errors(tmp_path, packaged):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="expected a place to write"):
         packaged.save(tmp_path / "file")
+
+
+# -- options
+
+
+@pytest.mark.parametrize("normalizers", [("nfc",), ("lowercase",), ("nfc", "lowercase")])
+def test_normalising_gives_hugging_faces_ids_and_offsets_of_the_original(normalizers, tmp_path):
+    from tokenizers import Tokenizer as Peer
+
+    trained = Tokenizer.train((u.text for u in templates.generate()[0][:400]), 400, normalizers=normalizers)
+    trained.save(tmp_path)
+    assert Tokenizer.load(tmp_path).normalizers == normalizers
+    peer = Peer.from_file(str(tmp_path / "tokenizer.json"))
+    peer.encode_special_tokens = True
+    for text in [*TEXTS, "WAKE Me Up", "ΟΔΟΣ İstanbul", "cafe\u0301 e\u0323\u0301 up"]:
+        mine, theirs = trained.encode(text), peer.encode(text)
+        assert mine.token_ids == theirs.ids
+        if len(normalize(text, normalizers)) == len(text):
+            assert mine.offsets == theirs.offsets
+        assert all(text[a:b] == text[a:b].strip(" ") for a, b in mine.offsets)
+    # one character where two were: the token that holds it covers both, which Hugging Face's does not
+    encoding = trained.encode("cafe\u0301 up")
+    assert max(end for _, end in encoding.offsets) == len("cafe\u0301 up")
+    if "nfc" in normalizers:
+        assert trained.encode("cafe\u0301").token_ids == trained.encode("café").token_ids
+        assert any(start <= 3 and end == 5 for start, end in encoding.offsets)
+
+
+def test_special_tokens_can_be_chosen(tmp_path):
+    trained = Tokenizer.train(["<user> hello <pad>"] * 9, 270, special_tokens=("<pad>", "<s>", "</s>", "<user>"))
+    assert (trained.pad_id, trained.cls_id, trained.sep_id, trained.mask_id) == (0, 1, 2, None)
+    trained.save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert again.special_tokens == trained.special_tokens
+    assert again.encode("<user> hello", allow_special=True).token_ids[1] == 3
+    assert 3 not in again.encode("<user> hello").token_ids
+    with pytest.raises(ConfigError, match=r"special_tokens: expected distinct names, got \['a', 'a'\]"):
+        Tokenizer.train(["a"], 300, special_tokens=("a", "a"))
+
+
+def test_dropout_is_seeded_and_always_gives_the_text(packaged):
+    text = "wake me up at nine 🎵 tomorrow"
+    draws = [packaged.encode_with_dropout(text, 0.3, random.Random(seed)) for seed in range(20)]
+    assert draws == [packaged.encode_with_dropout(text, 0.3, random.Random(seed)) for seed in range(20)]
+    assert len({tuple(draw) for draw in draws}) > 5
+    assert all(packaged.decode(draw) == text for draw in draws)
+    assert packaged.encode_with_dropout(text, 0.0, random.Random(0)) == packaged.encode_ordinary(text)
+    assert len(packaged.encode_with_dropout(text, 1.0, random.Random(0))) == len(text.encode())
+
+
+def test_batch_says_what_was_truncated(packaged):
+    batch = packaged.encode_batch(["hi", "wake me up at nine am", "x"], max_length=5)
+    whole = len(packaged.encode("wake me up at nine am").token_ids)
+    assert batch.truncated == {1: whole - 5}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 300_000,
+        "wakemeupatnine" * 20_000,
+        "日本語のテキスト" * 20_000,
+        " " * 200_000,
+        "a\n " * 70_000,
+        "é" * 150_000,
+    ],
+    ids=["one letter", "no space", "no space, three bytes", "spaces", "white space", "two bytes"],
+)
+def test_pathological_texts_equal_hugging_face(packaged, peer, text):
+    mine, theirs = packaged.encode(text), peer.encode(text)
+    assert mine.token_ids == theirs.ids and mine.offsets == theirs.offsets
+
+
+# -- files of others
+
+
+def _roberta(tmp_path, texts):
+    from tokenizers.implementations import ByteLevelBPETokenizer
+    from tokenizers.processors import RobertaProcessing
+
+    peer = ByteLevelBPETokenizer()
+    names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    peer.train_from_iterator(texts, vocab_size=600, special_tokens=names, show_progress=False)
+    peer._tokenizer.post_processor = RobertaProcessing(
+        ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
+    )
+    peer.save(str(tmp_path / "tokenizer.json"))
+
+
+def _gpt2(tmp_path, texts):
+    """Like openai-community/gpt2: bytes first, merges, the special token last, no frame, offsets with their space."""
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer as Peer
+
+    peer = Peer(models.BPE())
+    peer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    peer.decoder = decoders.ByteLevel()
+    peer.post_processor = processors.ByteLevel(trim_offsets=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    peer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False))
+    peer.add_special_tokens([AddedToken("<|endoftext|>", special=True)])
+    peer.save(str(tmp_path / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("make", [_roberta, _gpt2])
+def test_reads_tokenizers_of_others(make, tmp_path):
+    from tokenizers import Tokenizer as Peer
+
+    make(tmp_path, [u.text for u in templates.generate()[0][:800]])
+    peer = Peer.from_file(str(tmp_path / "tokenizer.json"))
+    peer.encode_special_tokens = True
+    mine = Tokenizer.load(tmp_path / "tokenizer.json")
+    mine.save(tmp_path / "again")
+    again = Tokenizer.load(tmp_path / "again")
+    for text in TEXTS:
+        theirs = peer.encode(text)
+        for tokenizer in (mine, again):
+            encoding = tokenizer.encode(text)
+            assert (encoding.token_ids, encoding.offsets) == (theirs.ids, theirs.offsets)
+            assert tokenizer.decode(encoding.token_ids) == text
+    assert mine.vocab_size == peer.get_vocab_size()
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+def test_tiktoken_loads_our_export_and_we_load_it_back(pattern, tmp_path):
+    import tiktoken
+    from tiktoken.load import load_tiktoken_bpe
+
+    from weebill.bpe import SPLIT_PATTERNS
+
+    trained = Tokenizer.train((u.text for u in templates.generate()[0][:800]), 700, split_pattern=pattern)
+    trained.save_tiktoken(tmp_path / "w.tiktoken")
+    ranks = load_tiktoken_bpe(str(tmp_path / "w.tiktoken"))
+    peer = tiktoken.Encoding("w", pat_str=SPLIT_PATTERNS[pattern], mergeable_ranks=ranks,
+                             special_tokens=trained.special_tokens)  # fmt: skip
+    again = Tokenizer.load(tmp_path / "w.tiktoken", split_pattern=pattern)
+    assert (again.merges, again.special_tokens) == (trained.merges, trained.special_tokens)
+    for text in TEXTS:
+        assert trained.encode_ordinary(text) == peer.encode_ordinary(text) == again.encode_ordinary(text)
+
+
+def test_other_kinds_of_tokenizer_json_are_refused(tmp_path, packaged):
+    packaged.save(tmp_path)
+    whole = (tmp_path / "tokenizer.json").read_text()
+    for change, message in (
+        ({"normalizer": {"type": "NFKC"}}, "a normalizer NFKC"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, "a pre-tokenizer Whitespace"),
+        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}}, "add_prefix_space=True"),
+        ({"post_processor": {"type": "BertProcessing"}}, "a post-processor BertProcessing"),
+        ({"model": {"type": "WordPiece"}}, "a model of type WordPiece"),
+        ({"model": json.loads(whole)["model"] | {"ignore_merges": True}}, "ignore_merges = True"),
+    ):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(json.loads(whole) | change))
+        with pytest.raises(ArtifactError, match=message):
+            Tokenizer.load(tmp_path)
+
+
+def test_damaged_merge_maps_and_tiktoken_files(tmp_path, packaged):
+    packaged.cut(300).save_merge_map(tmp_path / "map.json")
+    whole = json.loads((tmp_path / "map.json").read_text())
+    name = next(iter(whole["merges"]))
+    for merges in ({name: 7}, {"Ġ": 260}, {"no such": 260}, [1], {name: 260, "x ": 261}):
+        (tmp_path / "map.json").write_text(json.dumps(whole | {"merges": merges}))
+        with pytest.raises(ArtifactError, match=r"map\.json: expected a merge map, got a damaged one"):
+            Tokenizer.load(tmp_path / "map.json")
+    packaged.cut(300).save_tiktoken(tmp_path / "t.tiktoken")
+    lines = (tmp_path / "t.tiktoken").read_text().splitlines()
+    for body, message in (
+        ("YQ== 4\n", "expected a token for each of the 256 bytes, got none for 0x00"),
+        ("\n".join([*lines, "!! 4"]), r"t\.tiktoken:297: expected a base64 token and its rank"),
+        (
+            "\n".join([*lines, "enp6enp6 999"]),
+            "expected tokens that two smaller ones make, got b'zzzzzz', which takes 6",
+        ),
+    ):
+        (tmp_path / "t.tiktoken").write_text(body)
+        with pytest.raises(ArtifactError, match=message):
+            Tokenizer.load(tmp_path / "t.tiktoken")
+
+
+def test_ids_out_of_range_do_not_decode(packaged):
+    with pytest.raises(DataError, match="expected token ids from 0 to 8191, got 9000 at position 1"):
+        packaged.decode([5, 9000])
+    with pytest.raises(DataError, match="got -1 at position 0"):
+        packaged.decode([-1])
+
+
+def test_streams_from_any_iterable_once():
+    texts = (u.text for u in templates.generate()[0][:200])
+    assert Tokenizer.train(texts, 300).vocab_size == 300
+    assert next(texts, None) is None

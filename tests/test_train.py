@@ -135,15 +135,18 @@ def test_early_stopping_keeps_the_best_weights():
 def test_discriminative_learning_rates_cover_every_parameter_once(tokenizer):
     recipe = parse_recipe({}, FinetuneRecipe, "t")
     rows = templates.generate()[0][:30]
-    settings = TrainingConfig(learning_rate=1.0, layer_decay=0.5, head_learning_rate=2.0, epochs=1, evals=1)
+    settings = TrainingConfig(
+        learning_rate=1.0, layer_decay=0.5, head_learning_rate=2.0, embedding_learning_rate=3.0, epochs=1, evals=1
+    )
     model, _, _ = finetune(recipe.model_copy(update={"training": TrainingConfig(epochs=1)}), rows, rows,
                            lambda event: None, tokenizer)  # fmt: skip
     groups = parameter_groups(model, settings)
     ids = [id(p) for g in groups for p in g["params"]]
     assert sorted(ids) == sorted(id(p) for p in model.parameters())
     rates = {part: rate for part, _, rate in trainable_table(groups)}
-    assert (rates["layer 3"], rates["layer 2"], rates["layer 0"], rates["embeddings"]) == (1.0, 0.5, 0.125, 0.0625)
+    assert (rates["layer 3"], rates["layer 2"], rates["layer 0"], rates["embedding norm"]) == (1.0, 0.5, 0.125, 0.0625)
     assert rates["intent_head"] == rates["tag_head"] == 2.0
+    assert rates["word embeddings"] == 3.0
 
 
 def test_schedule_equals_torchs_cosine():

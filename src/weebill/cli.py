@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from weebill import cli_tokenizer
 from weebill.errors import ConfigError, DataError, WeebillError
 from weebill.files import write_whole
 
@@ -18,8 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-tokenizer_app = typer.Typer(help="Train and try a byte-level BPE tokenizer.", no_args_is_help=True)
-app.add_typer(tokenizer_app, name="tokenizer")
+app.add_typer(cli_tokenizer.app, name="tokenizer")
 console = Console(stderr=True)
 
 Recipe = Annotated[str, typer.Argument(help="A recipe file (TOML), or the name of a shipped recipe.")]
@@ -136,53 +136,6 @@ def demo(
     from weebill.demo import run_demo
 
     run_demo(output, Console())
-
-
-@tokenizer_app.command("train")
-def tokenizer_train(
-    input: Annotated[list[Path], typer.Option(help="UTF-8 text, plain or .gz. Repeatable.")],
-    output: Annotated[Path, typer.Option(help="Folder for tokenizer.json.")],
-    vocab_size: Annotated[int, typer.Option(help="Tokens, special tokens and the 256 bytes included.")] = 8192,
-    split_pattern: Annotated[str, typer.Option(help="gpt2, gpt4, or a regular expression.")] = "gpt2",
-) -> None:
-    """Train a tokenizer on text files.
-
-    Example: `weebill tokenizer train --input corpus.txt --vocab-size 8192 --output runs/tokenizer`
-    """
-    from rich.progress import track
-
-    from weebill.formats import read_texts
-    from weebill.report import merge_progress
-    from weebill.tokenizer import Tokenizer
-
-    texts = [line + "\n" for path in input for line in read_texts(path)]
-    counted = track(texts, description="reading", console=console, transient=True)
-    with merge_progress(console) as progress:
-        trained = Tokenizer.train(counted, vocab_size, split_pattern=split_pattern, progress=progress)
-    trained.save(output)
-    short = f" (asked {vocab_size:,}: the texts have no more pairs)" if trained.vocab_size < vocab_size else ""
-    console.print(f"{trained.vocab_size:,} tokens{short}; tokenizer in {output}")
-
-
-@tokenizer_app.command("encode")
-def tokenizer_encode(
-    model: Annotated[Path, typer.Argument(help="Tokenizer or model folder, tokenizer.json, or bpe_merged.json.")],
-    text: Annotated[str, typer.Argument(help="The text.")],
-) -> None:
-    """Show a text's pieces, ids and offsets.
-
-    Example: `weebill tokenizer encode runs/tokenizer "wake me up"`
-    """
-    from rich.table import Table
-
-    from weebill.tokenizer import Tokenizer
-
-    tokenizer = Tokenizer.load(model)
-    encoding = tokenizer.encode(text)
-    table = Table("piece", "id", "start", "end")
-    for token_id, (start, end) in zip(encoding.token_ids, encoding.offsets, strict=True):
-        table.add_row(repr(tokenizer.token_bytes(token_id))[1:], str(token_id), str(start), str(end))
-    Console().print(table)
 
 
 def _texts(texts: list[str] | None, input: Path | None) -> list[str]:

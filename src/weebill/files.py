@@ -10,27 +10,28 @@ from pathlib import Path
 from weebill.errors import ArtifactError, DataError
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
     r"""Yield (line number from 1, line without its end) of a UTF-8 file, plain or .gz.
 
     Lines end at "\n" or "\r\n" alone: other separators (U+2028, a lone "\r") are part of a text. A byte order mark is
-    dropped.
+    dropped. With `errors` = "replace", bytes that are no UTF-8 become U+FFFD.
 
     Raises:
-        DataError: no file there, empty, not readable, not gzip, not UTF-8 (with its line).
+        DataError: no file there, empty, not readable, not gzip, not UTF-8 (with its line and byte offset).
     """
     if not path.is_file():
         what = "a folder" if path.is_dir() else "nothing there"
         raise DataError(f"{path}: expected a file, got {what}; check the path")
-    number = 0
+    number = offset = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8", errors)
+                offset += len(raw)
                 yield number, line.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}:{number}: expected UTF-8, got byte {error.object[error.start]:#04x} at byte "
-                        f"{error.start} of the line; save the file as UTF-8") from error  # fmt: skip
+        raise DataError(f"{path}:{number}: expected UTF-8, got byte {error.object[error.start]:#04x} at byte offset "
+                        f"{offset + error.start}; save the file as UTF-8") from error  # fmt: skip
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected a readable file, got {error} after line {number}; copy it again") from error
     if number == 0:

@@ -53,11 +53,12 @@ def origins(text: str, names: Sequence[str]) -> list[tuple[int, int]]:
         end = start + 1
         while "nfc" in names and end < len(text) and not _starts_fresh(text[end]):
             end += 1
-        produced = normalize(text[start:end], names)
-        if len(produced) == end - start:  # nothing composed: each character is its own origin
-            spans += [(i, i + 1) for i in range(start, end)]
+        composed = normalize(text[start:end], [name for name in names if name == "nfc"])
+        if composed == text[start:end]:  # each character is its own origin; lower-cased, one may become two
+            for i in range(start, end):
+                spans += [(i, i + 1)] * len(normalize(text[i], names))
         else:
-            spans += [(start, end)] * len(produced)
+            spans += [(start, end)] * len(normalize(composed, names))
         start = end
     return spans
 

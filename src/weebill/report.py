@@ -14,6 +14,7 @@ from rich.text import Text
 
 from weebill.evaluate import EvalReport
 from weebill.schema import Prediction
+from weebill.tokenizer_stats import TokenizerStats
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "bright_magenta", "bright_green")
 
@@ -118,6 +119,27 @@ def scores(report: EvalReport, title: str) -> Table:
         table.add_row(name, "not annotated" if value is None else f"{100 * value:.2f} %")
     table.add_row("tag loss", "not annotated" if report.tag_loss is None else f"{report.tag_loss:.4f} nats")
     return table
+
+
+def tokenizer_tables(stats: TokenizerStats, title: str) -> Iterator[Table]:
+    """Yield the tables of a tokenizer's statistics."""
+    table = Table("count", "value", title=title)
+    table.add_row("texts", f"{stats.texts:,}")
+    table.add_row("bytes", f"{stats.bytes:,}")
+    table.add_row("tokens", f"{stats.tokens:,}")
+    table.add_row("bytes per token", f"{stats.bytes_per_token:.3f}")
+    table.add_row("tokens per word", f"{stats.tokens_per_word:.3f}")
+    table.add_row("tokens never used", f"{len(stats.unused_ids):,}")
+    yield table
+    rarest = Table("rarest token", "id", "times")
+    for token_id, name, count in stats.rarest_ids[:8]:
+        rarest.add_row(Text(name), str(token_id), str(count))
+    yield rarest
+    if stats.labels:
+        labels = Table("label", "values", "tokens per value", "value in most pieces")
+        for row in stats.labels:
+            labels.add_row(row.label, str(row.values), f"{row.tokens_per_value:.2f}", Text("·".join(row.examples[0])))
+        yield labels
 
 
 def coloured(prediction: Prediction) -> Text:

@@ -26,7 +26,7 @@ class SymbolRow:
 
     def __init__(self, word_counts: Mapping[str, int], byte_symbols: Sequence[int]):
         separator = b"\xff"  # occurs in no UTF-8
-        body = separator + separator.join([word.encode("utf-8") for word in word_counts]) + separator
+        body = separator + b"".join([word.encode("utf-8") + separator for word in word_counts])
         self._bytes_N = np.frombuffer(body, np.uint8)
         is_edge_N = self._bytes_N == 0xFF
         self._symbols_N = np.asarray(byte_symbols, np.int32)[self._bytes_N]

@@ -1,0 +1,205 @@
+"""`weebill tokenizer …`: parse arguments, call one function, print. No logic of its own."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from weebill.files import write_whole
+
+if TYPE_CHECKING:
+    from weebill.schema import Utterance
+
+app = typer.Typer(help="Train, try, measure and convert byte-level BPE tokenizers.", no_args_is_help=True)
+console = Console(stderr=True)
+
+SHOWN_TEXTS = 200  # in the picture of `stats --html`
+CURVE_CHARACTERS = 4_000_000
+
+Model = Annotated[Path, typer.Argument(help="Tokenizer or model folder, tokenizer.json, bpe_merged.json, .tiktoken.")]
+Inputs = Annotated[list[Path], typer.Option("--input", help="UTF-8 text, plain or .gz, or a folder. Repeatable.")]
+Field = Annotated[str | None, typer.Option(help="The files are JSON lines; this key holds the text.")]
+Errors = Annotated[str, typer.Option(help="strict, or replace to go on where bytes are no UTF-8.")]
+Html = Annotated[Path | None, typer.Option(help="Write a page with the pieces coloured.")]
+
+
+@app.command()
+def train(
+    input: Inputs,
+    output: Annotated[Path, typer.Option(help="Folder for tokenizer.json.")],
+    vocab_size: Annotated[int, typer.Option(help="Tokens, special tokens and the 256 bytes included.")] = 8192,
+    min_frequency: Annotated[int, typer.Option(help="Pairs rarer than this are not merged.")] = 0,
+    split_pattern: Annotated[str, typer.Option(help="gpt2, gpt4, or a regular expression.")] = "gpt2",
+    normalize: Annotated[list[str] | None, typer.Option(help="nfc or lowercase, before splitting. Repeatable.")] = None,
+    special_token: Annotated[
+        list[str] | None, typer.Option(help="A special token beside [PAD], [CLS], [SEP] and [MASK]. Repeatable.")
+    ] = None,
+    field: Field = None,
+    errors: Errors = "strict",
+    processes: Annotated[int | None, typer.Option(min=1, help="That count; default: one per core.")] = None,
+) -> None:
+    """Train a tokenizer on text files.
+
+    Example: `weebill tokenizer train --input corpus.txt --vocab-size 8192 --output runs/tokenizer`
+
+    Example: `weebill tokenizer train --input massive/en-US.jsonl --field utt --output runs/tokenizer`
+    """
+    from rich.progress import track
+
+    from weebill.corpus import stream_texts
+    from weebill.errors import ConfigError
+    from weebill.report import merge_progress
+    from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
+
+    if errors not in ("strict", "replace"):
+        raise ConfigError(f"--errors: expected strict or replace, got {errors!r}; correct it")
+    texts = stream_texts(input, field, errors)
+    counted = track(
+        texts, description="reading", total=None, console=console, transient=True, disable=not console.is_terminal
+    )
+    with merge_progress(console) as progress:
+        trained = Tokenizer.train(
+            counted,
+            vocab_size,
+            split_pattern=split_pattern,
+            min_frequency=min_frequency,
+            normalizers=normalize or (),
+            special_tokens=(*SPECIAL_TOKENS, *(special_token or ())),
+            processes=processes,
+            progress=progress,
+        )
+    trained.save(output)
+    short = f" (asked {vocab_size:,}: the texts have no more pairs)" if trained.vocab_size < vocab_size else ""
+    console.print(f"{trained.vocab_size:,} tokens{short}; tokenizer in {output}")
+
+
+@app.command()
+def encode(model: Model, text: Annotated[str, typer.Argument(help="The text.")], html: Html = None) -> None:
+    """Show a text's pieces, ids and offsets.
+
+    Example: `weebill tokenizer encode runs/tokenizer "wake me up" --html pieces.html`
+    """
+    from weebill.pictures import pieces_html, pieces_text
+    from weebill.tokenizer import Tokenizer
+    from weebill.tokenizer_stats import readable_pieces
+
+    tokenizer = Tokenizer.load(model)
+    encoding = tokenizer.encode(text)
+    table = Table("piece", "id", "start", "end")
+    for token_id, (start, end) in zip(encoding.token_ids, encoding.offsets, strict=True):
+        table.add_row(repr(tokenizer.token_bytes(token_id))[1:], str(token_id), str(start), str(end))
+    pieces = readable_pieces(tokenizer, text)
+    Console().print(pieces_text(pieces))
+    Console().print(table)
+    if html:
+        write_whole(html, pieces_html(f"pieces of {model}", [pieces]).encode("utf-8", "replace"))
+
+
+@app.command()
+def stats(
+    model: Model,
+    input: Annotated[Path, typer.Option(help="Text, plain or .gz; or labelled data, for the pieces of its entities.")],
+    field: Field = None,
+    format: Annotated[str | None, typer.Option(help="Of labelled data: massive, spans, bio; default: guessed.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only this split of labelled data.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
+    html: Html = None,
+) -> None:
+    """Measure a tokenizer on your texts: compression, unused and rarest tokens, how entity values break up.
+
+    Example: `weebill tokenizer stats runs/tokenizer --input massive/en-US.jsonl --split dev`
+    """
+    from itertools import islice
+
+    from weebill.pictures import pieces_html
+    from weebill.report import tokenizer_tables
+    from weebill.tokenizer import Tokenizer
+    from weebill.tokenizer_stats import readable_pieces, tokenizer_stats
+
+    tokenizer = Tokenizer.load(model)
+    texts, utterances = _texts_of(input, field, format, split)
+    found = tokenizer_stats(tokenizer, texts, utterances)
+    for table in tokenizer_tables(found, f"{model} on {input}{f' ({split})' if split else ''}"):
+        Console().print(table)
+    if output:
+        write_whole(output, (json.dumps(found.to_json(), ensure_ascii=False, indent=1) + "\n").encode())
+    if html:
+        shown = islice(_texts_of(input, field, format, split)[0], SHOWN_TEXTS)
+        page = pieces_html(f"{input} in pieces of {model}", [readable_pieces(tokenizer, text) for text in shown])
+        write_whole(html, page.encode("utf-8", "replace"))
+
+
+@app.command()
+def curve(
+    model: Model,
+    input: Inputs,
+    output: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")],
+    field: Field = None,
+) -> None:
+    """Draw bytes per token against vocabulary size, every size cut from one trained tokenizer.
+
+    Example: `weebill tokenizer curve runs/tokenizer --input corpus.txt --output curve.png`
+    """
+    from weebill.corpus import stream_texts
+    from weebill.pictures import plot_size_curve
+    from weebill.tokenizer import Tokenizer
+    from weebill.tokenizer_stats import size_curve
+
+    texts, characters = [], 0
+    for text in stream_texts(input, field):
+        texts.append(text)
+        characters += len(text)
+        if characters > CURVE_CHARACTERS:
+            console.print(f"the first {characters:,} characters are used")
+            break
+    points = size_curve(Tokenizer.load(model), texts)
+    plot_size_curve(points, output)
+    table = Table("vocabulary size", "bytes per token")
+    for size, value in points:
+        table.add_row(f"{size:,}", f"{value:.3f}")
+    Console().print(table)
+
+
+@app.command()
+def convert(
+    model: Model,
+    output: Annotated[Path, typer.Option(help="x.tiktoken, a merge map x.json, or a folder for tokenizer.json.")],
+    vocab_size: Annotated[int | None, typer.Option(help="Cut the vocabulary to its first tokens.")] = None,
+    split_pattern: Annotated[str | None, typer.Option(help="Of a .tiktoken file, which does not say.")] = None,
+) -> None:
+    """Write a tokenizer in another format, or a smaller one without retraining.
+
+    Example: `weebill tokenizer convert runs/tokenizer --output weebill.tiktoken`
+
+    Example: `weebill tokenizer convert runs/tokenizer --vocab-size 2048 --output runs/smaller`
+    """
+    from weebill.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(model, split_pattern)
+    if vocab_size is not None:
+        tokenizer = tokenizer.cut(vocab_size)
+    if output.suffix == ".tiktoken":
+        tokenizer.save_tiktoken(output)
+    elif output.suffix == ".json":
+        tokenizer.save_merge_map(output)
+    else:
+        tokenizer.save(output)
+    console.print(f"{tokenizer.vocab_size:,} tokens in {output}")
+
+
+def _texts_of(
+    path: Path, field: str | None, format: str | None, split: str | None
+) -> "tuple[Iterator[str], list[Utterance]]":
+    """Labelled data gives its texts and utterances, anything else its lines."""
+    from weebill.corpus import stream_texts
+    from weebill.formats import read_utterances
+
+    labelled = format is not None or split is not None or (path.suffix == ".jsonl" and field is None)
+    if not labelled:
+        return stream_texts([path], field), []
+    utterances = read_utterances(path, format=format, split=split)
+    return (u.text for u in utterances), utterances

@@ -1,0 +1,54 @@
+"""Texts of a corpus, streamed one after another: plain and .gz files, folders, JSON lines by field. Keeps nothing."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from weebill.errors import DataError
+from weebill.files import numbered_lines
+
+
+def stream_texts(paths: Sequence[Path], field: str | None = None, errors: str = "strict") -> Iterator[str]:
+    r"""Yield one text a line, its "\n" included; of JSON lines, the text under `field`.
+
+    Args:
+        paths: files, plain or .gz; of a folder, every file below it that is not hidden, in order of name.
+        field: the files are JSON lines, and this key of each object holds the text.
+        errors: "strict", or "replace" to read U+FFFD where bytes are no UTF-8.
+
+    Raises:
+        DataError: a file that is missing, empty, not UTF-8 (with its line and byte offset) or not JSON lines; a folder
+            without files.
+    """
+    for path in paths:
+        for file in _files(path):
+            name = file.name.removesuffix(".gz")
+            if field is None and name.endswith((".jsonl", ".ndjson")):
+                raise DataError(f"{file}: expected the key that holds the text of each JSON line, got none; name it "
+                                f"with --field")  # fmt: skip
+            for number, line in numbered_lines(file, errors):
+                if field is None:
+                    yield line + "\n"
+                elif line.strip():
+                    yield _text_of(line, field, f"{file}:{number}") + "\n"
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    below = (p for p in sorted(path.rglob("*")) if p.is_file())
+    found = [p for p in below if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    if not found:
+        raise DataError(f"{path}: expected a folder with text files, got none in it; check the path")
+    return found
+
+
+def _text_of(line: str, field: str, where: str) -> str:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: expected one JSON object, got {line[:60]!r}: {error}; correct the line") from error
+    if not isinstance(value, dict) or not isinstance(value.get(field), str):
+        got = f"keys {', '.join(sorted(value))}" if isinstance(value, dict) else line[:60]
+        raise DataError(f"{where}: expected a text under {field!r}, got {got}; correct --field or the line")
+    return str(value[field])
