@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+TEXT ?= $(WEEBILL_DATA)/wiki/enwiki-sample.txt.gz
+.PHONY: help install demo test lint bench-tokenizer format clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -24,6 +25,9 @@ lint: install  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-tokenizer: install  ## tokenizer against tokenizers and tiktoken, on TEXT=20 MB or more of text
+	$(BIN)/python benchmarks/tokenizer.py $(TEXT)
 
 format: install  ## format the code
 	$(BIN)/ruff format .

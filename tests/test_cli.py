@@ -11,6 +11,7 @@ import torch
 
 from weebill import templates
 from weebill.config import EncoderConfig, HeadsConfig
+from weebill.formats import write_spans
 from weebill.multitask import MultiTaskModel
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tags import tag_vocabulary
@@ -75,14 +76,49 @@ def test_evaluate_writes_a_report(model, tmp_path):
     assert 0 <= report["intent_accuracy"] <= 1 and "intent accuracy" in done.stdout
 
 
-def test_tokenizer_commands(tmp_path):
-    (tmp_path / "corpus.txt").write_text("wake me up at nine\n" * 50, encoding="utf-8")
-    done = run(
-        "tokenizer", "train", "--input", tmp_path / "corpus.txt", "--vocab-size", 270, "--output", tmp_path / "t"
-    )
+def test_evaluate_reads_pairs(model, tmp_path):
+    rows = ["a man plays\ta man is playing\t0.9", "a man plays\tit rains\t0.1", "dogs run\ta dog runs\t0.8"]
+    (tmp_path / "pairs.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    done = run("evaluate", model, "--data", tmp_path / "pairs.tsv", "--output", tmp_path / "report.json")
     assert done.returncode == 0, done.stderr
-    assert Tokenizer.load(tmp_path / "t").vocab_size == 270
-    assert "[CLS]" in run("tokenizer", "encode", tmp_path / "t", "wake me").stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["rows"] == 3 and -1 <= report["spearman"] <= 1 and "Spearman" in done.stdout
+
+
+def test_tokenizer_commands(tmp_path):
+    (tmp_path / "corpus.txt").write_text("Wake me up at nine\n" * 50, encoding="utf-8")
+    options = ["--vocab-size", 270, "--normalize", "lowercase", "--special-token", "<user>"]
+    done = run("tokenizer", "train", "--input", tmp_path / "corpus.txt", *options, "--output", tmp_path / "t")
+    assert done.returncode == 0, done.stderr
+    trained = Tokenizer.load(tmp_path / "t")
+    assert (trained.vocab_size, trained.normalizers, trained.special_tokens["<user>"]) == (270, ("lowercase",), 4)
+    shown = run("tokenizer", "encode", tmp_path / "t", "wake me", "--html", tmp_path / "pieces.html").stdout
+    assert "[CLS]" in shown and shown.startswith("wake me")
+    assert "<mark" in (tmp_path / "pieces.html").read_text(encoding="utf-8")
+    for target in ("t.tiktoken", "map.json", "again"):
+        done = run("tokenizer", "convert", tmp_path / "t", "--vocab-size", 265, "--output", tmp_path / target)
+        assert done.returncode == 0, done.stderr
+    assert Tokenizer.load(tmp_path / "again").merges == Tokenizer.load(tmp_path / "map.json").merges
+    done = run("tokenizer", "curve", tmp_path / "t", "--input", tmp_path / "corpus.txt", "--output", tmp_path / "c.svg")
+    assert done.returncode == 0 and "270" in done.stdout and "<svg" in (tmp_path / "c.svg").read_text()
+
+
+def test_tokenizer_stats_reads_text_and_labelled_data(tmp_path):
+    rows = templates.generate()[1][:40]
+    write_spans(tmp_path / "rows.jsonl", rows)
+    packaged = tmp_path / "bpe_merged.json"
+    Tokenizer.packaged().save_merge_map(packaged)
+    done = run("tokenizer", "stats", packaged, "--input", tmp_path / "rows.jsonl", "--output", tmp_path / "s.json",
+               "--html", tmp_path / "s.html")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    assert found["texts"] == 40 and {row["label"] for row in found["labels"]} == {
+        e.label for u in rows for e in u.entities
+    }
+    assert (tmp_path / "s.html").read_text(encoding="utf-8").count("<p>") == 40
+    (tmp_path / "plain.txt").write_text("".join(u.text + "\n" for u in rows), encoding="utf-8")
+    done = run("tokenizer", "stats", packaged, "--input", tmp_path / "plain.txt")
+    assert done.returncode == 0 and "bytes per token" in done.stdout and "label" not in done.stdout
 
 
 SPAN = '{"text": "hi there", "intent": "greet", "spans": [{"start": 3, "end": 99, "label": "x"}]}\n'
@@ -105,8 +141,19 @@ BAD_INPUT = {
     "texts twice": (["parse", "MODEL", "hi", "--input", "data.jsonl"], SPAN, "leave one out"),
     "missing start": (["finetune", "demo-finetune", "--set", "start=absent", "--output", "out"], None, "absent"),
     "missing corpus": (["tokenizer", "train", "--input", "absent.txt", "--output", "out"], None, "absent.txt"),
+    "empty corpus": (["tokenizer", "train", "--input", "data.jsonl", "--field", "x", "--output", "out"], "", "jsonl"),
+    "json lines without a field": (["tokenizer", "train", "--input", "data.jsonl", "--output", "out"], SPAN, "--field"),
+    "no such field": (
+        ["tokenizer", "train", "--input", "data.jsonl", "--field", "utt", "--output", "out"], SPAN, "data.jsonl:1",
+    ),
+    "pairs with a split": (["evaluate", "MODEL", "--data", "data.jsonl", "--split", "x"], "a\tb\t1\n", "no splits"),
+    "unknown normaliser": (
+        ["tokenizer", "train", "--input", "data.jsonl", "--field", "text", "--normalize", "nfd", "--output", "out"],
+        SPAN, "expected any of nfc, lowercase",
+    ),
     "tiny vocabulary": (
-        ["tokenizer", "train", "--input", "data.jsonl", "--vocab-size", "9", "--output", "out"], SPAN, "260",
+        ["tokenizer", "train", "--input", "data.jsonl", "--field", "text", "--vocab-size", "9", "--output", "out"],
+        SPAN, "260",
     ),
 }  # fmt: skip
 

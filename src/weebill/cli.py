@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.console import Console
 from weebill import cli_tokenizer
 from weebill.errors import ConfigError, DataError, WeebillError
 from weebill.files import write_whole
+
+if TYPE_CHECKING:
+    from weebill.evaluate import EvalReport, PairReport
 
 app = typer.Typer(
     help="The smallest, fastest road from raw text to intent, entities and embeddings.\n\n"
@@ -59,24 +62,38 @@ def finetune(recipe: Recipe, output: Output, set: Sets = None, data_root: Root =
 def evaluate(
     model: Model,
     data: Annotated[Path | None, typer.Option(help="Labelled data; default: the embedded dev split.")] = None,
-    format: Annotated[str | None, typer.Option(help="Data format (massive, spans, bio …); default: guessed.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="massive, spans or bio; for pairs sts, qqp or pairs; default: guessed.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split of the data.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the scores as JSON.")] = None,
 ) -> None:
-    """Score a model on labelled data: intents, entities, exact match.
+    """Score a model on labelled data (intents, entities, exact match) or on scored pairs (rank correlation).
 
     Example: `weebill evaluate runs/massive --data data/massive/en-US.jsonl --split dev`
+
+    Example: `weebill evaluate runs/pretrained --data data/stsb/sts-dev.csv`
     """
     from weebill import report as show
     from weebill.evaluate import evaluate as score
+    from weebill.evaluate import evaluate_pairs
     from weebill.formats import read_utterances
+    from weebill.pairs import PAIR_FORMATS, is_pair_file, read_pairs
     from weebill.predictor import load
     from weebill.templates import generate
 
-    utterances = read_utterances(data, format=format, split=split) if data else generate()[1]
-    scores = score(load(model), utterances)
     where = f"{data or 'embedded data, dev'}{f' ({split})' if split else ''}"
-    Console().print(show.scores(scores, f"{model} on {where}"))
+    scores: EvalReport | PairReport
+    if data and (format in PAIR_FORMATS or (format is None and data.is_file() and is_pair_file(data))):
+        if split:
+            raise ConfigError(f"--split: expected none, as pairs have no splits, got {split!r}; leave it out")
+        scores = evaluate_pairs(load(model), read_pairs(data, format))
+        table = show.pair_scores(scores, f"{model} on {where}")
+    else:
+        utterances = read_utterances(data, format=format, split=split) if data else generate()[1]
+        scores = score(load(model), utterances)
+        table = show.scores(scores, f"{model} on {where}")
+    Console().print(table)
     if output:
         write_whole(output, (json.dumps(scores.to_json(), indent=2) + "\n").encode())
 

@@ -27,8 +27,18 @@ def read_pairs(path: Path | str, format: str | None = None) -> list[ScoredPair]:
     path = Path(path)
     format = format or _guess(path)
     if format not in _READERS:
-        raise DataError(f"format: expected one of {', '.join(_READERS)}, got {format!r}; correct data.format")
+        raise DataError(f"format: expected one of {', '.join(PAIR_FORMATS)}, got {format!r}; correct data.format")
     return list(_READERS[format](path))
+
+
+def is_pair_file(path: Path) -> bool:
+    """Return whether a file looks like pairs: its first line has tabs and is no JSON object.
+
+    Raises:
+        DataError: the file is missing, empty or not UTF-8.
+    """
+    first = next(numbered_lines(path))[1]
+    return "\t" in first and not first.startswith("{")
 
 
 def _guess(path: Path) -> str:
@@ -99,6 +109,7 @@ _READERS: dict[str, Callable[[Path], Iterator[ScoredPair]]] = {
     "qqp": _read_qqp,
     "pairs": _read_columns,
 }
+PAIR_FORMATS = tuple(_READERS)
 
 
 def _is_number(text: str) -> bool:

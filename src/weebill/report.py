@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from weebill.evaluate import EvalReport
+from weebill.evaluate import EvalReport, PairReport
 from weebill.schema import Prediction
 from weebill.tokenizer_stats import TokenizerStats
 
@@ -118,6 +118,15 @@ def scores(report: EvalReport, title: str) -> Table:
     for name, value in rows:
         table.add_row(name, "not annotated" if value is None else f"{100 * value:.2f} %")
     table.add_row("tag loss", "not annotated" if report.tag_loss is None else f"{report.tag_loss:.4f} nats")
+    return table
+
+
+def pair_scores(report: PairReport, title: str) -> Table:
+    """Return the table of a pair report, times 100 as STS papers print it."""
+    table = Table("score", "value", title=title)
+    table.add_row("pairs", f"{report.rows:,}")
+    table.add_row("Spearman of cosine similarity", f"{100 * report.spearman:.2f}")
+    table.add_row("Pearson of cosine similarity", f"{100 * report.pearson:.2f}")
     return table
 
 
