@@ -12,7 +12,6 @@ install: .venv/installed  ## make .venv with the exact versions of requirements.
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 demo: install  ## train, evaluate and try a model on the embedded data, about 3 minutes, output in runs/demo/

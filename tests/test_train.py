@@ -147,6 +147,8 @@ def test_discriminative_learning_rates_cover_every_parameter_once(tokenizer):
     assert (rates["layer 3"], rates["layer 2"], rates["layer 0"], rates["embedding norm"]) == (1.0, 0.5, 0.125, 0.0625)
     assert rates["intent_head"] == rates["tag_head"] == 2.0
     assert rates["word embeddings"] == 3.0
+    same = parameter_groups(model, settings.model_copy(update={"embedding_learning_rate": None}))
+    assert {part: rate for part, _, rate in trainable_table(same)}["word embeddings"] == 0.0625
 
 
 def test_schedule_equals_torchs_cosine():
@@ -156,6 +158,26 @@ def test_schedule_equals_torchs_cosine():
         assert abs(warmup_cosine(step, 20, 0) - oracle.get_last_lr()[0]) < 1e-9
         optimizer.step()
         oracle.step()
+
+
+def test_a_recipe_can_train_its_tokenizer(tmp_path):
+    (tmp_path / "more.txt").write_text("zyx zyx zyx zyx\n" * 400, encoding="utf-8")
+    values = {"encoder": SMALL, "tokenizer": "train", "vocab_size": 500, "normalizers": ["lowercase"],
+              "training": {"epochs": 1, "evals": 1}, "data": {"tokenizer_texts": ["more.txt"]}}  # fmt: skip
+    run_pretrain(parse_recipe(values, PretrainRecipe, "t"), tmp_path / "pre", tmp_path, Console(file=io.StringIO()))
+    trained = SentenceTransformer.load(tmp_path / "pre").tokenizer
+    assert (trained.vocab_size, trained.normalizers) == (500, ("lowercase",))
+    assert trained.pieces(" ZYX") == [" zyx"]
+
+
+def test_masking_tokens_spares_special_ones(tokenizer):
+    ids = tokenizer.encode_batch(["wake me up at nine am on friday", "hi"] * 200).input_ids_BT
+    masked = data.mask_tokens(ids, tokenizer, 0.25, np.random.default_rng(0))
+    special = np.isin(ids, list(tokenizer.special_tokens.values()))
+    assert np.array_equal(masked[special], ids[special])
+    changed = masked != ids
+    assert 0.2 < changed.sum() / (~special).sum() < 0.3 and set(masked[changed]) == {tokenizer.mask_id}
+    assert data.mask_tokens(ids, tokenizer, 0.0, np.random.default_rng(0)) is ids
 
 
 def test_triplets_from_pairs():

@@ -58,8 +58,8 @@ class TrainingConfig(Section):
     batch_size: int = Field(64, ge=2)
     learning_rate: float = Field(1e-3, gt=0, description="peak, for the encoder's top layer")
     head_learning_rate: float | None = Field(None, gt=0, description="peak for the heads; default: learning_rate")
-    embedding_learning_rate: float = Field(
-        2e-2, gt=0, description="peak, for the word embeddings: Adam moves them by this much, and they are as loud as 1"
+    embedding_learning_rate: float | None = Field(
+        None, gt=0, description="peak, for the word embeddings; default: as the layer below the first"
     )
     layer_decay: float = Field(1.0, gt=0, le=1, description="each layer below the top learns this much slower")
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
@@ -77,6 +77,7 @@ class DataConfig(Section):
     train: tuple[str, ...] = ()
     dev: str | None = None
     format: str | None = Field(None, description="data format; default: guessed from the file")
+    tokenizer_texts: tuple[str, ...] = Field((), description="more texts for tokenizer = train: lines, or PATH#SPLIT")
 
 
 class PretrainLoss(Section):
@@ -104,7 +105,9 @@ class Recipe(Section):
     """What both kinds of recipe share."""
 
     seed: int = 0
-    tokenizer: str = Field("packaged", description='"packaged", or a tokenizer or model folder')
+    tokenizer: str = Field("packaged", description='"packaged", "train" (on the training texts), or a folder')
+    vocab_size: int = Field(8192, ge=260, description="tokens, for tokenizer = train")
+    normalizers: tuple[Literal["nfc", "lowercase"], ...] = Field((), description="for tokenizer = train")
     start: str | None = Field(None, description="model folder to start from; default: random weights")
     encoder: EncoderConfig = EncoderConfig()
     training: TrainingConfig = TrainingConfig()

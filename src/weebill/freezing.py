@@ -12,7 +12,8 @@ def parameter_groups(model: nn.Module, settings: TrainingConfig) -> list[dict[st
     """Return optimizer groups that cover every parameter once.
 
     Heads learn at `head_learning_rate`, the top encoder layer and the projection at `learning_rate`, each layer below
-    `layer_decay` times slower, word embeddings at their own rate. Biases, norms and embeddings have no weight decay.
+    `layer_decay` times slower. Word embeddings have a rate of their own: they start as loud as the positions (entries
+    near 1), where Adam's steps at an ordinary rate move them little. Biases, norms and embeddings have no weight decay.
 
     Source:
         Howard and Ruder 2018, ULMFiT, section 3.2 (discriminative fine-tuning).
@@ -39,9 +40,10 @@ def _part_and_rate(name: str, num_layers: int, settings: TrainingConfig) -> tupl
         return f"layer {layer}", rate * settings.layer_decay ** (num_layers - 1 - layer)
     if "projection" in name:
         return "projection", rate
+    lowest = rate * settings.layer_decay**num_layers
     if "word_embeddings" in name:
-        return "word embeddings", settings.embedding_learning_rate
-    return "embedding norm", rate * settings.layer_decay**num_layers
+        return "word embeddings", settings.embedding_learning_rate or lowest
+    return "embedding norm", lowest
 
 
 def trainable_table(groups: list[dict[str, Any]]) -> Iterator[tuple[str, int, float]]:

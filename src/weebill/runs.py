@@ -2,6 +2,8 @@
 
 import json
 import tempfile
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
@@ -9,11 +11,12 @@ from rich.console import Console
 from weebill import templates
 from weebill.artifact import check_output
 from weebill.config import FinetuneRecipe, PretrainRecipe, Recipe
+from weebill.corpus import stream_texts
 from weebill.data import Triplet, triplets_from_pairs
 from weebill.errors import ArtifactError, ConfigError
 from weebill.formats import read_utterances
 from weebill.pairs import read_pairs
-from weebill.report import RunDisplay
+from weebill.report import RunDisplay, merge_progress
 from weebill.schema import Utterance
 from weebill.tokenizer import Tokenizer
 
@@ -29,6 +32,22 @@ def _read_split(root: Path, name: str, format: str | None) -> list[Utterance]:
     return read_utterances(root / path, format=format, split=part if mark else None)
 
 
+def _tokenizer(recipe: Recipe, texts: Iterable[str], data_root: Path, console: Console) -> Tokenizer | None:
+    """Train the tokenizer a recipe asks for, on the training texts and those it names beside them."""
+    if recipe.tokenizer != "train" or recipe.start is not None:
+        return None
+    more: list[Iterable[str]] = []
+    for name in recipe.data.tokenizer_texts:
+        if "#" in name:
+            more.append(u.text for u in _read_split(data_root, name, None))
+        else:
+            more.append(stream_texts([data_root / name]))
+    with merge_progress(console) as progress:
+        return Tokenizer.train(
+            chain(texts, *more), recipe.vocab_size, normalizers=recipe.normalizers, progress=progress
+        )
+
+
 def run_pretrain(
     recipe: PretrainRecipe, output: Path, data_root: Path, console: Console, tokenizer: Tokenizer | None = None
 ) -> None:
@@ -38,18 +57,21 @@ def run_pretrain(
     loss = recipe.loss
     if recipe.data.train:
         triplets: list[Triplet] = []
+        texts: list[str] = []
         for name in recipe.data.train:
-            found = triplets_from_pairs(
-                read_pairs(data_root / name, recipe.data.format), loss.positive_score, loss.negative_score, recipe.seed
-            )
+            pairs = read_pairs(data_root / name, recipe.data.format)
+            texts += [text for pair in pairs for text in (pair.a, pair.b)]
+            found = triplets_from_pairs(pairs, loss.positive_score, loss.negative_score, recipe.seed)
             first = len(triplets)  # groups of different files never mix
             triplets += [Triplet(t.anchor, t.positive, t.negative, t.group + first) for t in found]
         dev = read_pairs(data_root / str(recipe.data.dev), recipe.data.format)
     else:
         triplets = [Triplet(*t, group=i) for i, t in enumerate(templates.paraphrase_triplets("train"))]
+        texts = [text for t in triplets for text in (t.anchor, t.positive, t.negative)]
         dev = templates.paraphrase_pairs("dev")
     from weebill.train import pretrain, training_record
 
+    tokenizer = tokenizer or _tokenizer(recipe, texts, data_root, console)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
         with RunDisplay(console, "pretrain", log) as display:
             encoder, end = pretrain(recipe, triplets, dev, display, tokenizer)
@@ -84,6 +106,7 @@ def run_finetune(
                             f"pretrain` first or leave out `start` for random weights")  # fmt: skip
     from weebill.train import finetune, training_record
 
+    tokenizer = tokenizer or _tokenizer(recipe, (u.text for u in train), data_root, console)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
         with RunDisplay(console, "finetune", log) as display:
             model, end, ledger = finetune(recipe, train, dev, display, tokenizer)
