@@ -54,19 +54,26 @@ class ScoredPair:
 class Encoding:
     """One tokenized text: token ids with [CLS] … [SEP], code point offsets per token ((0, 0) for specials).
 
-    `dropped_tokens` counts what truncation removed. Offsets may be given as a function, called when they are first
-    asked for: most users of token ids never ask.
+    `dropped_tokens` counts what truncation removed. Ids and offsets may be given as functions, called when they are
+    first asked for: most users want only one of them, or neither.
     """
 
-    __slots__ = ("_offsets", "dropped_tokens", "token_ids")
+    __slots__ = ("_offsets", "_token_ids", "dropped_tokens")
 
     def __init__(
         self,
-        token_ids: list[int],
+        token_ids: list[int] | Callable[[], list[int]],
         offsets: list[tuple[int, int]] | Callable[[], list[tuple[int, int]]],
         dropped_tokens: int = 0,
     ):
-        self.token_ids, self.dropped_tokens, self._offsets = token_ids, dropped_tokens, offsets
+        self.dropped_tokens, self._token_ids, self._offsets = dropped_tokens, token_ids, offsets
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Token ids, not padded."""
+        if callable(self._token_ids):
+            self._token_ids = self._token_ids()
+        return self._token_ids
 
     @property
     def offsets(self) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ The only place in weebill that truncates, pads, and knows offsets.
 """
 
 import random
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib import resources
@@ -22,6 +23,8 @@ from weebill.schema import EncodedBatch, Encoding
 
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 LONG_PRETOKENS_CHARACTERS = 2_000  # from here on a chunk's pretokens are merged together
+MEMORY_BYTES = 64 * 2**20  # of the largest of three memories; the others have a half and a quarter
+ID_BYTES = 4
 Offsets = list[tuple[int, int]]
 
 
@@ -72,9 +75,10 @@ class Tokenizer:
         self._ranks = bpe.merge_ranks(merges)
         self._bytes = _token_bytes(merges, self.special_tokens, self.byte_ids)
         self._is_special = frozenset(self.special_tokens.values())
-        self._ids_after_space = Memory(lambda chunk: self._encode_chunk(" " + chunk), refuse=_unsafe)
-        self._ids_of_chunk = Memory(self._encode_chunk)
-        self._ids_of_pretoken = Memory(self._encode_pretoken)
+        self._prefix_bytes, self._suffix_bytes = _pack(self._prefix), _pack(self._suffix)
+        self._ids_after_space = Memory(lambda chunk: self._encode_chunk(" " + chunk), MEMORY_BYTES, refuse=_unsafe)
+        self._ids_of_chunk = Memory(self._encode_chunk, MEMORY_BYTES // 4)
+        self._ids_of_pretoken = Memory(self._encode_pretoken, MEMORY_BYTES // 2)
 
     def _role(self, *names: str) -> int | None:
         return next((self.special_tokens[name] for name in names if name in self.special_tokens), None)
@@ -239,39 +243,13 @@ class Tokenizer:
             max_length: in tokens, [CLS] and [SEP] included; what is beyond is dropped and counted.
             allow_special: read a literal "[MASK]" in the text as the special token; by default it is ordinary text.
         """
-        if allow_special:
-            token_ids, offsets = self._encode_with_special(text)
-        else:
-            token_ids, offsets = self.encode_ordinary(text), None
-        dropped = 0
-        frame = len(self._prefix) + len(self._suffix)
-        if max_length is not None and len(token_ids) + frame > max_length:
-            keep = max(0, max_length - frame)
-            dropped = len(token_ids) - keep
-            token_ids = token_ids[:keep]
-        locate = partial(self._framed_offsets, text, token_ids, offsets)
-        return Encoding([*self._prefix, *token_ids, *self._suffix], locate, dropped)
+        packed, offsets = self._encode_with_special(text) if allow_special else (self._encode(text), None)
+        framed, dropped = self._frame(packed, max_length)
+        return self._encoding(text, framed, dropped, offsets)
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text alone: no [CLS], no [SEP], nothing special in it."""
-        if self.normalizers:
-            text = normalize(text, self.normalizers)
-        if self.split_pattern not in bpe.SPLIT_PATTERNS:
-            pretokens = bpe.pretokenize(well_formed(text), self.split_pattern)
-            return list(chain.from_iterable(map(self._ids_of_pretoken.__getitem__, pretokens)))
-        chunks = text.split(" ")  # no pretoken crosses a single space between visible characters
-        token_ids = list(self._ids_of_chunk[chunks[0]])
-        chunks[0] = ""
-        following = iter(chunks)
-        next(following)
-        try:
-            token_ids.extend(chain.from_iterable(map(self._ids_after_space.__getitem__, following)))
-        except _UnsafeSpace:  # somewhere are two white-space characters in a row
-            first, *chunks = SAFE_SPACE.split(text)
-            token_ids = list(self._ids_of_chunk[first])
-            for chunk in chunks:
-                token_ids += self._ids_of_chunk[" " + chunk]
-        return token_ids
+        return _unpack(self._encode(text))
 
     def encode_with_dropout(self, text: str, dropout: float, rng: random.Random) -> list[int]:
         """Return token ids with merges left out at random, so that a model meets other ways to cut a word.
@@ -297,13 +275,14 @@ class Tokenizer:
 
         Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
         """
-        encodings = [self.encode(text, max_length) for text in texts]
-        lengths_B = np.fromiter((len(e.token_ids) for e in encodings), np.int64, len(encodings))
+        rows = [self._frame(self._encode(text), max_length) for text in texts]
+        lengths_B = np.array([len(framed) // ID_BYTES for framed, _ in rows], np.int64)
         longest = int(lengths_B.max(initial=0))
         attention_mask_BT = np.arange(longest) < lengths_B[:, None]
-        input_ids_BT = np.full((len(encodings), longest), self.pad_id, dtype=np.int64)
-        for i, encoding in enumerate(encodings):
-            input_ids_BT[i, : len(encoding.token_ids)] = encoding.token_ids
+        input_ids_BT = np.full((len(rows), longest), self.pad_id, dtype=np.int64)
+        for input_ids_T, (framed, _) in zip(input_ids_BT, rows, strict=True):
+            input_ids_T[: len(framed) // ID_BYTES] = np.frombuffer(framed, np.int32)
+        encodings = [self._encoding(text, *row) for text, row in zip(texts, rows, strict=True)]
         return EncodedBatch(input_ids_BT, attention_mask_BT, encodings)
 
     def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
@@ -324,24 +303,46 @@ class Tokenizer:
         """Return the tokens of a text as readable strings."""
         return [self._bytes[i].decode("utf-8", errors="replace") for i in self.encode_ordinary(text)]
 
-    # -- inside
+    # -- inside: ids travel packed, ID_BYTES each, until somebody wants to see them
 
-    def _encode_chunk(self, chunk: str) -> list[int]:
+    def _encode(self, text: str) -> bytes:
+        if self.normalizers:
+            text = normalize(text, self.normalizers)
+        if self.split_pattern not in bpe.SPLIT_PATTERNS:
+            return self._encode_chunk(text)
+        first, *chunks = text.split(" ")  # no pretoken crosses a single space between visible characters
+        try:
+            return self._ids_of_chunk[first] + b"".join(map(self._ids_after_space.__getitem__, chunks))
+        except _UnsafeSpace:  # somewhere are two white-space characters in a row
+            first, *chunks = SAFE_SPACE.split(text)
+            return self._ids_of_chunk[first] + b"".join([self._ids_of_chunk[" " + chunk] for chunk in chunks])
+
+    def _encode_chunk(self, chunk: str) -> bytes:
         pretokens = bpe.pretokenize(well_formed(chunk), self.split_pattern)
         if len(chunk) < LONG_PRETOKENS_CHARACTERS:
-            return list(chain.from_iterable(map(self._ids_of_pretoken.__getitem__, pretokens)))
+            return b"".join(map(self._ids_of_pretoken.__getitem__, pretokens))
         merged = bpe.apply_merges_to_all(pretokens, self._ranks, self.byte_ids)
-        return list(chain.from_iterable(map(merged.__getitem__, pretokens)))
+        return _pack(chain.from_iterable(map(merged.__getitem__, pretokens)))
 
-    def _encode_pretoken(self, pretoken: str) -> list[int]:
-        if len(pretoken) < LONG_PRETOKENS_CHARACTERS:
-            return bpe.apply_merges(self._byte_tokens(pretoken), self._ranks)
-        return bpe.apply_merges_to_all([pretoken], self._ranks, self.byte_ids)[pretoken]
+    def _encode_pretoken(self, pretoken: str) -> bytes:
+        return _pack(bpe.apply_merges(self._byte_tokens(pretoken), self._ranks))
+
+    def _frame(self, packed: bytes, max_length: int | None) -> tuple[bytes, int]:
+        """Return the packed ids between prefix and suffix, cut to fit between them, and how many were dropped."""
+        dropped = 0
+        if max_length is not None:
+            keep = max(0, max_length - len(self._prefix) - len(self._suffix))
+            dropped = max(0, len(packed) // ID_BYTES - keep)
+            packed = packed[: keep * ID_BYTES]
+        return self._prefix_bytes + packed + self._suffix_bytes, dropped
+
+    def _encoding(self, text: str, framed: bytes, dropped: int, offsets: Offsets | None = None) -> Encoding:
+        return Encoding(partial(_unpack, framed), partial(self._framed_offsets, text, framed, offsets), dropped)
 
     def _byte_tokens(self, pretoken: str) -> list[int]:
         return [self.byte_ids[byte] for byte in pretoken.encode("utf-8")]
 
-    def _encode_with_special(self, text: str) -> tuple[list[int], Offsets]:
+    def _encode_with_special(self, text: str) -> tuple[bytes, Offsets]:
         token_ids: list[int] = []
         offsets: Offsets = []
         start = 0
@@ -355,9 +356,10 @@ class Tokenizer:
                 token_ids += found
                 offsets += [(start + a, start + b) for a, b in self._offsets(part, found)]
             start += len(part)
-        return token_ids, offsets
+        return _pack(token_ids), offsets
 
-    def _framed_offsets(self, text: str, token_ids: Sequence[int], offsets: Offsets | None) -> Offsets:
+    def _framed_offsets(self, text: str, framed: bytes, offsets: Offsets | None) -> Offsets:
+        token_ids = _unpack(framed[len(self._prefix_bytes) : len(framed) - len(self._suffix_bytes)])
         kept = self._offsets(text, token_ids) if offsets is None else offsets[: len(token_ids)]
         return [(0, 0)] * len(self._prefix) + kept + [(0, 0)] * len(self._suffix)
 
@@ -378,6 +380,16 @@ class Tokenizer:
             return offsets
         origin = [*origins(text, self.normalizers), (len(text), len(text))]
         return [(origin[a][0], origin[b - 1][1] if b > a else origin[a][0]) for a, b in offsets]
+
+
+def _pack(token_ids: Iterable[int]) -> bytes:
+    return array("i", token_ids).tobytes()
+
+
+def _unpack(packed: bytes) -> list[int]:
+    token_ids = array("i")
+    token_ids.frombytes(packed)
+    return token_ids.tolist()
 
 
 def _token_bytes(merges: bpe.Merges, special_tokens: Mapping[str, int], byte_ids: Sequence[int]) -> list[bytes]:
