@@ -180,27 +180,6 @@ def test_masking_tokens_spares_special_ones(tokenizer):
     assert data.mask_tokens(ids, tokenizer, 0.0, np.random.default_rng(0)) is ids
 
 
-def test_swapped_values_stay_within_their_label():
-    rows = templates.generate()[0][:300]
-    values, rng = data.values_by_label(rows), np.random.default_rng(0)
-    assert all(len(set(found)) == len(found) for found in values.values())
-    changed = 0
-    for row in rows:
-        swapped = data.swap_values(row, values, rng)
-        assert swapped.intent == row.intent and [e.label for e in swapped.entities] == [e.label for e in row.entities]
-        for entity in swapped.entities:
-            assert swapped.text[entity.start : entity.end] in values[entity.label]
-        assert _around(swapped) == _around(row)
-        changed += swapped.text != row.text
-    assert changed > 200
-
-
-def _around(utterance):
-    """What stands between the entities."""
-    edges = [0, *(edge for e in utterance.entities for edge in (e.start, e.end)), len(utterance.text)]
-    return [utterance.text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
 def test_triplets_from_pairs():
     pairs = [
         ScoredPair("a", "b", 1.0), ScoredPair("b", "c", 1.0), ScoredPair("a", "x", 0.0), ScoredPair("d", "e", 0.9),

@@ -99,9 +99,6 @@ class FinetuneLoss(Section):
     intent_sampling_power: float = Field(0.3, ge=0, le=1, description="row weight = intent frequency ** -power")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     token_dropout: float = Field(0.0, ge=0, lt=1, description="share of tokens read as [MASK] in training")
-    value_swap: float = Field(
-        0.0, ge=0, le=1, description="share of rows whose entity values are exchanged, within their label, each epoch"
-    )
 
 
 class Recipe(Section):

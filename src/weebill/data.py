@@ -1,6 +1,5 @@
 """From utterances and pairs to batches: triplets, samplers, length buckets, collation. No torch and no file reading."""
 
-import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from weebill.errors import ConfigError, DataError
-from weebill.schema import EncodedBatch, Encoding, Entity, ScoredPair, Utterance
+from weebill.schema import EncodedBatch, Encoding, ScoredPair, Utterance
 from weebill.tags import MISSING, Misaligned, align
 from weebill.tokenizer import Tokenizer
 
@@ -138,34 +137,6 @@ def label_rows(
         row_tags.append(labels)
     ids = [MISSING if u.intent is None else intent_ids[u.intent] for u in utterances]
     return LabelledRows(rows, row_tags, np.array(ids, dtype=np.int64), misaligned)
-
-
-def values_by_label(utterances: Sequence[Utterance]) -> dict[str, list[str]]:
-    """Return the distinct values of each entity label, in order of first occurrence."""
-    found: dict[str, dict[str, None]] = {}
-    for utterance in utterances:
-        for entity in utterance.entities or ():
-            found.setdefault(entity.label, {})[utterance.text[entity.start : entity.end]] = None
-    return {label: list(values) for label, values in found.items()}
-
-
-def swap_values(utterance: Utterance, values: Mapping[str, Sequence[str]], rng: np.random.Generator) -> Utterance:
-    """Return the utterance with every entity's value drawn anew among those of its label; intent and order stay.
-
-    Example:
-        >>> utterance = Utterance("wake me at nine", entities=(Entity(11, 15, "time"),))
-        >>> swapped = swap_values(utterance, {"time": ["ten"]}, np.random.default_rng(0))
-        >>> swapped.text, swapped.entities
-        ('wake me at ten', (Entity(start=11, end=14, label='time', score=1.0),))
-    """
-    text, last, entities = "", 0, []
-    for entity in utterance.entities or ():
-        choices = values[entity.label]
-        value = choices[int(rng.integers(len(choices)))]
-        text += utterance.text[last : entity.start]
-        entities.append(Entity(len(text), len(text) + len(value), entity.label))
-        text, last = text + value, entity.end
-    return dataclasses.replace(utterance, text=text + utterance.text[last:], entities=tuple(entities))
 
 
 def sampling_weights(intents: Ints, power: float) -> npt.NDArray[np.float64]:

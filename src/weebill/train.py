@@ -215,34 +215,20 @@ def finetune(
     weights_L = torch.from_numpy(data.class_weights(rows.tags, len(tags), recipe.loss.tag_weight_power))
     power = recipe.loss.intent_sampling_power
     chances = data.sampling_weights(rows.intents, power) if power else None
+    lengths = [len(ids) for ids in rows.token_ids]
 
-    values = data.values_by_label(train)
-
-    def augmented(rng: np.random.Generator) -> tuple[list[list[int]], list[list[int]]]:
-        """Return token ids and tags of this epoch: some rows with other entity values."""
-        token_ids, row_tags = list(rows.token_ids), list(rows.tags)
-        drawn = np.flatnonzero(rng.random(len(train)) < recipe.loss.value_swap).tolist()
-        chosen = [i for i in drawn if train[i].entities]
-        swapped = [data.swap_values(train[i], values, rng) for i in chosen]
-        new = data.label_rows(swapped, encoder.tokenizer, longest, intents, tags)
-        for i, ids, row in zip(chosen, new.token_ids, new.tags, strict=True):
-            token_ids[i], row_tags[i] = ids, row
-        return token_ids, row_tags
+    def padded(chosen: data.Ints, rng: np.random.Generator) -> data.Ints:
+        input_ids_BT = data.pad([rows.token_ids[i] for i in chosen], pad_id)
+        return data.mask_tokens(input_ids_BT, encoder.tokenizer, recipe.loss.token_dropout, rng)
 
     def epoch(rng: np.random.Generator) -> list[Batch]:
-        token_ids, row_tags = augmented(rng)
-
-        def padded(chosen: data.Ints) -> data.Ints:
-            input_ids_BT = data.pad([token_ids[i] for i in chosen], pad_id)
-            return data.mask_tokens(input_ids_BT, encoder.tokenizer, recipe.loss.token_dropout, rng)
-
         return [
             {
-                "input_ids": torch.from_numpy(padded(chosen)),
-                "tags": torch.from_numpy(data.pad([row_tags[i] for i in chosen], MISSING)),
+                "input_ids": torch.from_numpy(padded(chosen, rng)),
+                "tags": torch.from_numpy(data.pad([rows.tags[i] for i in chosen], MISSING)),
                 "intents": torch.from_numpy(rows.intents[chosen]),
             }
-            for chosen in data.epoch_batches([len(ids) for ids in token_ids], recipe.training.batch_size, rng, chances)
+            for chosen in data.epoch_batches(lengths, recipe.training.batch_size, rng, chances)
         ]
 
     def loss_parts(wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
