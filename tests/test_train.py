@@ -170,6 +170,12 @@ def test_a_recipe_can_train_its_tokenizer(tmp_path):
     assert trained.pieces(" ZYX") == [" zyx"]
 
 
+def test_a_tokenizer_without_cls_cannot_start_an_encoder():
+    bare = Tokenizer.train(["a b"] * 5, 261, special_tokens=("[PAD]",))
+    with pytest.raises(ConfigError, match=r"expected one with \[CLS\] and \[SEP\]"):
+        finetune(_finetune_recipe(), templates.generate()[0][:9], templates.generate()[1][:9], lambda event: None, bare)
+
+
 def test_masking_tokens_spares_special_ones(tokenizer):
     ids = tokenizer.encode_batch(["wake me up at nine am on friday", "hi"] * 200).input_ids_BT
     masked = data.mask_tokens(ids, tokenizer, 0.25, np.random.default_rng(0))

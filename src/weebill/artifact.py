@@ -110,7 +110,7 @@ def _fill(
     heads: Heads | None,
     training: Mapping[str, Any],
 ) -> None:
-    tokenizer.save(folder)
+    tokenizer.save(folder, config.max_seq_len)
     encoder = {name: array for name, array in arrays.items() if not name.startswith("linear.")}
     save_file(encoder, folder / "model.safetensors", metadata={"format": "pt"})
     _json(folder / "config.json", _bert_config(config, tokenizer))

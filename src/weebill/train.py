@@ -266,6 +266,9 @@ def _start(recipe: Recipe, tokenizer: Tokenizer | None) -> SentenceTransformer:
         return encoder.train()
     if tokenizer is None:
         tokenizer = Tokenizer.packaged() if recipe.tokenizer == "packaged" else Tokenizer.load(Path(recipe.tokenizer))
+    if not tokenizer.frame[0]:
+        raise ConfigError(f"tokenizer = {recipe.tokenizer!r}: expected one with [CLS] and [SEP], as the "
+                          f"encoder needs, got one without; train one with `weebill tokenizer train`")  # fmt: skip
     return SentenceTransformer(EncoderConfig.model_validate(recipe.encoder.model_dump()), tokenizer)
 
 
