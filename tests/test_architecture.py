@@ -12,7 +12,7 @@ FLOORS = [
     {"errors", "schema"},
     {"config", "files", "symbol_row", "memory", "normalize"},
     {"bpe", "tags", "metrics", "schedule"},
-    {"counting"},
+    {"counting", "offsets"},
     {"tokenizer"},
     {"tokenizer_files", "tokenizer_stats", "formats", "corpus", "pairs", "templates"},
     {"data", "artifact"},

@@ -1,6 +1,6 @@
 """Tokenizer: texts <-> token ids with character offsets. Merging is in bpe.py, its files are in tokenizer_files.py.
 
-The only place in weebill that truncates, pads, and knows offsets.
+The only place in weebill that truncates and pads.
 """
 
 import random
@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib import resources
-from itertools import accumulate, chain
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,14 @@ from weebill import bpe
 from weebill.counting import SAFE_SPACE, count_pretokens, well_formed
 from weebill.errors import ConfigError, DataError
 from weebill.memory import Memory
-from weebill.normalize import check_normalizers, normalize, origins
+from weebill.normalize import check_normalizers, normalize
+from weebill.offsets import Offsets, token_offsets
 from weebill.schema import EncodedBatch, Encoding
 
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 LONG_PRETOKENS_CHARACTERS = 2_000  # from here on a chunk's pretokens are merged together
 MEMORY_BYTES = 64 * 2**20  # of the largest of three memories; the others have a half and a quarter
 ID_BYTES = 4
-Offsets = list[tuple[int, int]]
 
 
 class Tokenizer:
@@ -364,22 +364,8 @@ class Tokenizer:
         return [(0, 0)] * len(self._prefix) + kept + [(0, 0)] * len(self._suffix)
 
     def _offsets(self, text: str, token_ids: Sequence[int]) -> Offsets:
-        """Return the span of each token: all characters it has a byte of, without spaces at its edges."""
-        normal = normalize(text, self.normalizers)
-        starts, ends = _character_of_byte(well_formed(normal))
-        offsets, at = [], 0
-        for token_id in token_ids:
-            value = self._bytes[token_id]
-            start, end = starts[at], ends[at + len(value) - 1]
-            at += len(value)
-            if self.trim_offsets and (value[0] == 32 or value[-1] == 32):
-                start = min(start + len(value) - len(value.lstrip(b" ")), end)
-                end = max(start, end - (len(value) - len(value.rstrip(b" "))))
-            offsets.append((start, end))
-        if normal == text:
-            return offsets
-        origin = [*origins(text, self.normalizers), (len(text), len(text))]
-        return [(origin[a][0], origin[b - 1][1] if b > a else origin[a][0]) for a, b in offsets]
+        tokens = (self._bytes[i] for i in token_ids)
+        return token_offsets(well_formed(text), tokens, self.normalizers, self.trim_offsets)
 
 
 def _pack(token_ids: Iterable[int]) -> bytes:
@@ -403,15 +389,6 @@ def _token_bytes(merges: bpe.Merges, special_tokens: Mapping[str, int], byte_ids
     for (first, second), merged in merges.items():
         values[merged] = values[first] + values[second]
     return values
-
-
-def _character_of_byte(text: str) -> tuple[Sequence[int], Sequence[int]]:
-    """Return, for each byte of a text's UTF-8, where its character starts and where it ends, in code points."""
-    if text.isascii():
-        return range(len(text)), range(1, len(text) + 1)
-    leads = [byte & 0xC0 != 0x80 for byte in text.encode("utf-8")]
-    ends = list(accumulate(leads))
-    return [end - 1 for end in ends], ends
 
 
 class _UnsafeSpace(Exception):
