@@ -67,6 +67,8 @@ def plot_size_curve(curve: Sequence[tuple[int, float]], path: Path) -> None:
     axes.plot([size for size, _ in curve], [value for _, value in curve], marker="o")
     axes.set_xscale("log", base=2)
     axes.set(xlabel="vocabulary size (tokens)", ylabel="bytes per token", title="What vocabulary size buys")
+    axes.xaxis.set_major_formatter(lambda size, _: f"{size:,.0f}")
+    axes.margins(y=0.12)
     axes.grid(alpha=0.3)
     for size, value in curve:
         axes.annotate(f"{value:.2f}", (size, value), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=8)
