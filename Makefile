@@ -14,7 +14,7 @@ install: .venv/installed  ## make .venv with the exact versions of requirements.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-demo: install  ## train, evaluate and try a model on the embedded data, about 3 minutes, output in runs/demo/
+demo: install  ## train, evaluate and try a model on the embedded data, about a minute after the install, output in runs/demo/
 	$(BIN)/weebill demo --output runs/demo
 
 test: lint  ## lint, types, tests

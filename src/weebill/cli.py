@@ -149,7 +149,7 @@ def embed(
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
 ) -> None:
-    """Train, evaluate and try a whole model on the embedded data, in about three minutes."""
+    """Train, evaluate and try a whole model on the embedded data, in about a minute."""
     from weebill.demo import run_demo
 
     run_demo(output, Console())

@@ -95,7 +95,7 @@ class PretrainLoss(Section):
 class FinetuneLoss(Section):
     """Sum of intent and tag cross-entropy."""
 
-    tag_weight_power: float = Field(0.5, ge=0, le=1, description="tag class weight = frequency ** -power; 0 = off")
+    tag_weight_power: float = Field(0.1, ge=0, le=1, description="tag class weight = frequency ** -power; 0 = off")
     intent_sampling_power: float = Field(0.3, ge=0, le=1, description="row weight = intent frequency ** -power")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     token_dropout: float = Field(0.0, ge=0, lt=1, description="share of tokens read as [MASK] in training")

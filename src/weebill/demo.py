@@ -29,7 +29,7 @@ def run_demo(output: Path, console: Console) -> None:
     train, dev = templates.generate()
     console.rule("1 of 4  tokenizer")
     with report.merge_progress(console) as progress:
-        tokenizer = Tokenizer.train((u.text for u in train), 2048, progress=progress)
+        tokenizer = Tokenizer.train((u.text for u in train), 4096, progress=progress)
     tokenizer.save(output / "tokenizer")
     console.print(f"{tokenizer.vocab_size:,} tokens; {EXAMPLES[0]!r} → {tokenizer.pieces(EXAMPLES[0])}")
     console.rule("2 of 4  pretrain the encoder on paraphrases")
