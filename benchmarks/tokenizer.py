@@ -62,11 +62,11 @@ def first_megabytes(path: Path, size: int) -> list[str]:
     return lines
 
 
-def train_peer(lines: list[str]) -> Peer:
+def train_peer(lines: list[str], vocab_size: int = VOCAB_SIZE) -> Peer:
     peer = Peer(models.BPE())
     peer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE,
+        vocab_size=vocab_size,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
