@@ -29,7 +29,7 @@ def test_errors(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"utt": "a"}\n{"text": "b"}\n')
     with pytest.raises(DataError, match="expected the key that holds the text of each JSON line, got none"):
         list(stream_texts([tmp_path / "rows.jsonl"]))
-    with pytest.raises(DataError, match=r"rows\.jsonl:2: expected a text under 'utt', got keys text"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: expected a text under 'utt', got only text"):
         list(stream_texts([tmp_path / "rows.jsonl"], field="utt"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="expected a folder with text files, got none in it"):

@@ -176,6 +176,17 @@ def test_a_tokenizer_without_cls_cannot_start_an_encoder():
         finetune(_finetune_recipe(), templates.generate()[0][:9], templates.generate()[1][:9], lambda event: None, bare)
 
 
+def test_a_start_keeps_its_dropout_unless_the_recipe_names_one(tmp_path, tokenizer):
+    shape = parse_recipe({"encoder": SMALL | {"dropout": 0.3}}, FinetuneRecipe, "t").encoder
+    encoder = SentenceTransformer(shape, tokenizer)
+    encoder.save(tmp_path / "start")
+    rows = templates.generate()[0][:9]
+    for named, expected in (({}, 0.3), ({"encoder": {"dropout": 0.0}}, 0.0)):
+        values = {"start": str(tmp_path / "start"), "training": {"epochs": 1, "evals": 1}} | named
+        model, _, _ = finetune(parse_recipe(values, FinetuneRecipe, "t"), rows, rows, lambda event: None)
+        assert {layer.dropout for layer in model.encoder.layers} == {expected}
+
+
 def test_masking_tokens_spares_special_ones(tokenizer):
     ids = tokenizer.encode_batch(["wake me up at nine am on friday", "hi"] * 200).input_ids_BT
     masked = data.mask_tokens(ids, tokenizer, 0.25, np.random.default_rng(0))

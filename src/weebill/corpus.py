@@ -1,11 +1,11 @@
 """Texts of a corpus, streamed one after another: plain and .gz files, folders, JSON lines by field. Keeps nothing."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from weebill.errors import DataError
 from weebill.files import numbered_lines
+from weebill.formats import json_rows, text_field
 
 
 def stream_texts(paths: Sequence[Path], field: str | None = None, errors: str = "strict") -> Iterator[str]:
@@ -26,11 +26,10 @@ def stream_texts(paths: Sequence[Path], field: str | None = None, errors: str = 
             if field is None and name.endswith((".jsonl", ".ndjson")):
                 raise DataError(f"{file}: expected the key that holds the text of each JSON line, got none; name it "
                                 f"with --field")  # fmt: skip
-            for number, line in numbered_lines(file, errors):
-                if field is None:
-                    yield line + "\n"
-                elif line.strip():
-                    yield _text_of(line, field, f"{file}:{number}") + "\n"
+            if field is None:
+                yield from (line + "\n" for _, line in numbered_lines(file, errors))
+            else:
+                yield from (text_field(row, field, where) + "\n" for where, row in json_rows(file, errors))
 
 
 def _files(path: Path) -> list[Path]:
@@ -41,14 +40,3 @@ def _files(path: Path) -> list[Path]:
     if not found:
         raise DataError(f"{path}: expected a folder with text files, got none in it; check the path")
     return found
-
-
-def _text_of(line: str, field: str, where: str) -> str:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: expected one JSON object, got {line[:60]!r}: {error}; correct the line") from error
-    if not isinstance(value, dict) or not isinstance(value.get(field), str):
-        got = f"keys {', '.join(sorted(value))}" if isinstance(value, dict) else line[:60]
-        raise DataError(f"{where}: expected a text under {field!r}, got {got}; correct --field or the line")
-    return str(value[field])

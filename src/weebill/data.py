@@ -47,7 +47,7 @@ def batches_by_length(
     for start in track(starts, description="texts", console=Console(stderr=True), disable=not show, transient=True):
         rows = order[start : start + batch_size]
         batch = tokenizer.encode_batch([texts[i] for i in rows], max_length=max_seq_len)
-        truncated += sum(encoding.dropped_tokens > 0 for encoding in batch.encodings)
+        truncated += len(batch.truncated)
         yield rows, batch
     if truncated:
         _LOG.warning("%d of %d texts are longer than the model's %d tokens; what is beyond was not read", truncated,

@@ -87,9 +87,9 @@ def _guess(path: Path) -> str:
 _Rows = Iterator[tuple[str | None, Utterance]]  # (split, utterance)
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_rows(path: Path, errors: str = "strict") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ("file:line", object) of JSON lines; blank lines are skipped."""
-    for number, line in numbered_lines(path):
+    for number, line in numbered_lines(path, errors):
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -103,7 +103,8 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, row
 
 
-def _text_field(row: dict[str, Any], key: str, where: str) -> str:
+def text_field(row: dict[str, Any], key: str, where: str) -> str:
+    """Return the text under a key, or say what is there instead."""
     value = row.get(key)
     if not isinstance(value, str):
         got = f"{type(value).__name__} {_short(value)}" if key in row else f"only {', '.join(sorted(row)) or 'nothing'}"
@@ -112,10 +113,10 @@ def _text_field(row: dict[str, Any], key: str, where: str) -> str:
 
 
 def _read_massive(path: Path, split: str | None) -> _Rows:
-    for where, row in _json_rows(path):
-        intent, part = _text_field(row, "intent", where), _text_field(row, "partition", where)
+    for where, row in json_rows(path):
+        intent, part = text_field(row, "intent", where), text_field(row, "partition", where)
         text, entities, last = "", [], 0
-        annotated = _text_field(row, "annot_utt", where)
+        annotated = text_field(row, "annot_utt", where)
         for match in _SLOT.finditer(annotated):
             text += annotated[last : match.start()]
             entities.append(Entity(len(text), len(text) + len(match[2]), match[1]))
@@ -127,15 +128,15 @@ def _read_massive(path: Path, split: str | None) -> _Rows:
 
 
 def _read_spans(path: Path, split: str | None) -> _Rows:
-    for where, row in _json_rows(path):
-        text = _text_field(row, "text", where)
-        intent = _text_field(row, "intent", where) if row.get("intent") is not None else None
+    for where, row in json_rows(path):
+        text = text_field(row, "text", where)
+        intent = text_field(row, "intent", where) if row.get("intent") is not None else None
         entities = None
         if row.get("spans") is not None:
             if not isinstance(row["spans"], list):
                 raise DataError(f"{where}: expected a list under 'spans', got {_short(row['spans'])}; correct the line")
             entities = tuple(_checked([_entity(span, where) for span in row["spans"]], text, where))
-        part = _text_field(row, "split", where) if row.get("split") is not None else None
+        part = text_field(row, "split", where) if row.get("split") is not None else None
         yield part, Utterance(text, intent, entities, id=str(row.get("id", "")), source=where)
 
 

@@ -257,8 +257,8 @@ def finetune(
 def _start(recipe: Recipe, tokenizer: Tokenizer | None) -> SentenceTransformer:
     """Return the encoder a run starts from; one read from a folder keeps its shape and brings its tokenizer."""
     if recipe.start is not None:
-        encoder = SentenceTransformer.load(recipe.start, dropout=recipe.encoder.dropout)
         wanted = recipe.encoder.model_dump(exclude_unset=True)
+        encoder = SentenceTransformer.load(recipe.start, dropout=wanted.get("dropout"))
         differing = {k: v for k, v in wanted.items() if k != "dropout" and getattr(encoder.config, k) != v}
         if differing:
             raise ConfigError(f"start = {recipe.start!r} has another shape than the recipe's encoder section asks "
