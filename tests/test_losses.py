@@ -1,3 +1,6 @@
+import importlib
+import math
+
 import pytest
 import torch
 
@@ -37,36 +40,152 @@ def test_one_step_moves_the_positive_closer_and_the_negative_away():
 
 
 def test_batch_triplet_loss_is_the_triplet_loss_where_only_the_given_negative_counts():
-    anchor, positive, negative = _rows(0), _rows(1), _rows(2)
-    one_group = torch.zeros(7, dtype=torch.int64)
-    batch = losses.batch_triplet_loss(anchor, positive, negative, one_group, margin=0.4)
+    anchor, positive, negative = _rows(0, 1), _rows(1, 1), _rows(2, 1)
+    candidates, groups = torch.cat([positive, negative]), torch.tensor([0, 1])
+    batch = losses.batch_triplet_loss(anchor, candidates, groups[:1], groups, margin=0.4)
     assert torch.allclose(batch, losses.triplet_loss(anchor, positive, negative, 0.4), atol=1e-6)
 
 
 def test_batch_triplet_loss_equals_a_loop_over_all_triplets():
-    anchor, positive, negative = _rows(0), _rows(1), _rows(2)
+    anchor, candidates = _rows(0), torch.cat([_rows(1), _rows(2)])
     groups, temperature, margin = [0, 0, 1, 2, 3, 3, 4], 0.3, 0.6
+    candidate_groups = [*groups, 5, 1, 0, 6, 7, 7, 8]
     total = 0.0
     for i in range(7):
-        others = [positive[j] for j in range(7) if groups[j] != groups[i]]
-        others += [negative[j] for j in range(7) if j == i or groups[j] != groups[i]]
+        others = [candidates[j] for j in range(14) if candidate_groups[j] != groups[i]]
         distances = [losses.cosine_distance(anchor[i : i + 1], other[None]).item() for other in others]
         weights = torch.softmax(-torch.tensor(distances) / temperature, 0)
-        own = losses.cosine_distance(anchor[i : i + 1], positive[i : i + 1]).item()
+        own = losses.cosine_distance(anchor[i : i + 1], candidates[i : i + 1]).item()
         total += sum(w.item() * max(0.0, own - d + margin) for w, d in zip(weights, distances, strict=True))
-    got = losses.batch_triplet_loss(anchor, positive, negative, torch.tensor(groups), margin, temperature)
+    got = losses.batch_triplet_loss(
+        anchor, candidates, torch.tensor(groups), torch.tensor(candidate_groups), margin, temperature
+    )
     assert got.item() == pytest.approx(total / 7, abs=1e-6)
 
 
-def test_batch_triplet_loss_has_the_right_sign():
-    points = [_rows(i).requires_grad_() for i in range(3)]
-    losses.batch_triplet_loss(*points, torch.arange(7), margin=2.0).backward()
-    anchor, positive, negative = (p.detach() for p in points)
-    toward, away = positive - 0.1 * points[1].grad, negative - 0.1 * points[2].grad
-    assert losses.cosine_distance(anchor, away).mean() > losses.cosine_distance(anchor, negative).mean()
-    assert losses.batch_triplet_loss(anchor, toward, negative, torch.arange(7), 2.0) < losses.batch_triplet_loss(
-        anchor, positive, negative, torch.arange(7), 2.0
-    )
+def _sentence_transformers_loss(name, *args, **kwargs):
+    """The peer's loss object over embeddings given to it directly."""
+    module = importlib.import_module("sentence_transformers.sentence_transformer.losses")
+    return getattr(module, name)(torch.nn.Identity(), *args, **kwargs)
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.5, 2.0])
+def test_mined_triplet_losses_equal_sentence_transformers(margin):
+    embeddings, groups = _rows(0, 12), torch.tensor([0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4])
+    distance = importlib.import_module(
+        "sentence_transformers.sentence_transformer.losses"
+    ).BatchHardTripletLossDistanceFunction.cosine_distance
+    hard = _sentence_transformers_loss("BatchHardTripletLoss", distance, margin)
+    semi_hard = _sentence_transformers_loss("BatchSemiHardTripletLoss", distance, margin)
+    ours = losses.batch_hard_triplet_loss(embeddings, groups, margin)
+    assert torch.allclose(ours, hard.batch_hard_triplet_loss(groups, embeddings), atol=1e-6)
+    ours = losses.semi_hard_triplet_loss(embeddings, groups, margin)
+    assert torch.allclose(ours, semi_hard.batch_semi_hard_triplet_loss(groups, embeddings), atol=1e-6)
+
+
+@pytest.mark.parametrize("mined", [losses.batch_hard_triplet_loss, losses.semi_hard_triplet_loss])
+def test_texts_without_a_positive_or_a_negative_do_not_count(mined):
+    embeddings, groups = _rows(0, 5), torch.tensor([0, 0, 1, 1, 2])
+    alone = embeddings.clone().requires_grad_()
+    assert mined(alone, torch.arange(5)) == 0 and mined(alone, torch.zeros(5)) == 0
+    mined(alone, torch.zeros(5)).backward()
+    assert torch.equal(alone.grad, torch.zeros(5, 5))
+    assert mined(embeddings, groups) > 0
+
+
+def test_in_batch_negatives_loss_equals_sentence_transformers():
+    anchor, positive, negative, groups = _rows(0), _rows(1), _rows(2), torch.arange(14)
+    peer = _sentence_transformers_loss("MultipleNegativesRankingLoss", scale=20.0)
+    expected = peer.compute_loss_from_embeddings([anchor, positive, negative], None)
+    ours = losses.in_batch_negatives_loss(anchor, torch.cat([positive, negative]), groups[:7], groups, 0.05)
+    assert torch.allclose(ours, expected, atol=1e-5)
+    both_ways = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+    peer = _sentence_transformers_loss("MultipleNegativesRankingLoss", scale=20.0, **both_ways)
+    expected = peer.compute_loss_from_embeddings([anchor, positive], None)
+    ours = losses.in_batch_negatives_loss(anchor, positive, groups[:7], groups[:7], 0.05, symmetric=True)
+    assert torch.allclose(ours, expected, atol=1e-5)
+
+
+def test_in_batch_negatives_of_the_same_group_neither_help_nor_hurt():
+    anchor, positive, groups = _rows(0), _rows(1), torch.tensor([0, 0, 1, 2, 3, 4, 5])
+    moved = positive.clone()
+    moved[1] = anchor[0]  # the other text of group 0, now at the first anchor
+    kept = [losses.in_batch_negatives_loss(anchor[:1], p, groups[:1], groups) for p in (positive, moved)]
+    assert torch.equal(*kept)
+    alone = [losses.in_batch_negatives_loss(anchor[:1], p, groups[:1], torch.arange(7)) for p in (positive, moved)]
+    assert alone[1] > alone[0]
+
+
+def test_cosent_loss_equals_sentence_transformers_and_orders_by_score():
+    a, b, scores = _rows(0), _rows(1), torch.rand(7, generator=torch.Generator().manual_seed(3))
+    peer = _sentence_transformers_loss("CoSENTLoss", scale=20.0)
+    expected = peer.compute_loss_from_embeddings([a, b], scores)
+    assert torch.allclose(losses.cosent_loss(a, b, scores, 0.05), expected, atol=1e-5)
+    similarity = torch.nn.functional.cosine_similarity(a, b)
+    assert losses.cosent_loss(a, b, similarity) < losses.cosent_loss(a, b, -similarity)
+    assert losses.cosent_loss(a, b, torch.ones(7)) == 0  # no order to learn
+
+
+def test_distillation_losses_fall_as_the_student_comes_to_its_teacher():
+    student, teacher = _rows(0), _rows(1)
+    nearer = student + 0.3 * (teacher - student)
+    for loss in (losses.distillation_loss, losses.similarity_distillation_loss):
+        assert loss(nearer, teacher) < loss(student, teacher)
+        assert loss(3.0 * teacher, teacher).item() == pytest.approx(0.0, abs=1e-6)  # length does not matter
+    rotation = torch.linalg.qr(_rows(5, 5))[0]
+    assert losses.similarity_distillation_loss(teacher @ rotation, teacher).item() == pytest.approx(0.0, abs=1e-5)
+    wide = torch.cat([teacher, torch.zeros(7, 3)], dim=1)
+    assert losses.similarity_distillation_loss(student, wide) == losses.similarity_distillation_loss(student, teacher)
+
+
+def test_similarity_distillation_equals_a_loop():
+    student, teacher, temperature = _rows(0), _rows(1), 0.2
+    total = 0.0
+    for i in range(7):
+        others = [j for j in range(7) if j != i]
+        near = [torch.nn.functional.cosine_similarity(x[i], x[others], dim=-1) for x in (teacher, student)]
+        p, q = ((n / temperature).softmax(0) for n in near)
+        total += float((p * (p / q).log()).sum())
+    got = losses.similarity_distillation_loss(student, teacher, temperature)
+    assert got.item() == pytest.approx(total / 7, abs=1e-5)
+
+
+def test_masked_lm_loss_equals_torch():
+    logits, targets = _rows(0, 4, 9), torch.tensor([1, 0, 8, 3])
+    assert torch.allclose(losses.masked_lm_loss(logits, targets), torch.nn.CrossEntropyLoss()(logits, targets))
+    assert losses.masked_lm_loss(logits[:0], targets[:0]) == 0
+
+
+def test_matryoshka_equals_sentence_transformers_mean_of_prefixes():
+    a, b, scores = _rows(0, 7, 8), _rows(1, 7, 8), torch.rand(7, generator=torch.Generator().manual_seed(3))
+
+    def loss(x, y):
+        return losses.cosent_loss(x, y, scores)
+
+    expected = sum(loss(a[:, :d], b[:, :d]) for d in (2, 4, 8)) / 3
+    assert torch.allclose(losses.matryoshka(loss, [a, b], [2, 4, 8]), expected)
+    assert losses.matryoshka(loss, [a, b], []) == loss(a, b)
+    rest = torch.cat([a[:, :2], 5 + a[:, 2:]], dim=1)
+    assert losses.matryoshka(loss, [rest, b], [2]) == losses.matryoshka(loss, [a, b], [2])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda a, p, n: losses.triplet_loss(a, p, n, 2.0),
+        lambda a, p, n: losses.batch_triplet_loss(a, torch.cat([p, n]), torch.arange(1), torch.arange(2), 2.0),
+        lambda a, p, n: losses.in_batch_negatives_loss(a, torch.cat([p, n]), torch.arange(1), torch.arange(2), 1.0),
+        lambda a, p, n: losses.batch_hard_triplet_loss(torch.cat([a, p, n]), torch.tensor([0, 0, 1]), 2.0),
+        lambda a, p, n: losses.semi_hard_triplet_loss(torch.cat([a, p, n]), torch.tensor([0, 0, 1]), 2.0),
+        lambda a, p, n: losses.cosent_loss(torch.cat([a, a]), torch.cat([p, n]), torch.tensor([1.0, 0.0]), 1.0),
+    ],
+    ids=["triplet", "batch_triplet", "in_batch_negatives", "batch_hard", "semi_hard", "cosent"],
+)
+def test_every_contrastive_loss_has_the_right_sign(loss):
+    anchor, near, middle, far, further = (torch.tensor([[math.cos(t), math.sin(t)]]) for t in (0.0, 0.2, 0.6, 1.2, 1.6))
+    base = loss(anchor, middle, further)
+    assert loss(anchor, near, further) < base  # positive closer: better
+    assert loss(anchor, middle, far) > base  # negative closer: worse
 
 
 def test_tag_loss_equals_torch_and_ignores_missing():

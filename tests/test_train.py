@@ -10,18 +10,15 @@ from rich.console import Console
 
 import weebill
 from weebill import data, templates
-from weebill.backend import TorchBackend
 from weebill.config import FinetuneRecipe, PretrainRecipe, TrainingConfig, parse_recipe
 from weebill.errors import ConfigError, DataError
-from weebill.evaluate import evaluate_pairs
 from weebill.freezing import parameter_groups, trainable_table
-from weebill.predictor import Predictor
 from weebill.runs import run_finetune, run_pretrain
 from weebill.schedule import warmup_cosine
 from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tokenizer import Tokenizer
-from weebill.train import TrainingStopped, finetune, fit, pretrain
+from weebill.train import Plan, Task, TrainingStopped, finetune, fit
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
 
@@ -57,22 +54,6 @@ def test_same_seed_same_weights_other_seed_others(tokenizer):
     assert not torch.equal(weights(0), weights(1))
 
 
-@pytest.mark.parametrize("negatives", ["given", "batch"])
-def test_pretraining_orders_unseen_paraphrases_better_than_an_untrained_encoder(tokenizer, negatives):
-    triplets = [data.Triplet(*t, group=i) for i, t in enumerate(templates.paraphrase_triplets("train", 600))]
-    settings = {"epochs": 8, "batch_size": 32, "learning_rate": 3e-3, "evals": 2}
-    values = {"encoder": SMALL, "training": settings, "loss": {"negatives": negatives}}
-    recipe = parse_recipe(values, PretrainRecipe, "test")
-    events = []
-    dev = templates.paraphrase_pairs("dev", 300)
-    _, end = pretrain(recipe, triplets, dev, events.append, tokenizer)
-    untrained = SentenceTransformer(recipe.encoder, tokenizer).eval()
-    chance = evaluate_pairs(Predictor(tokenizer, TorchBackend(untrained), 128, 64), dev).spearman
-    assert end["metrics"]["spearman"] > chance + 0.15
-    losses = [e["losses"]["triplet"] for e in events if e["event"] == "eval"]
-    assert losses[-1] < losses[0]
-
-
 def test_runs_write_a_folder_that_loads_and_chains(tmp_path, tokenizer):
     console = Console(file=io.StringIO())
     tokenizer.save(tmp_path / "tokenizer")
@@ -93,20 +74,17 @@ def test_runs_write_a_folder_that_loads_and_chains(tmp_path, tokenizer):
     assert not (tmp_path / "no").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_best_weights():
-    model = torch.nn.Linear(2, 2)
+def _task(losses, evaluate, batches=1):
+    plans = [Plan(0, np.array([i, i + 1])) for i in range(batches)]
+    return Task(lambda epoch, rng: plans, lambda plan, rng: {"x": torch.ones(2, 1)}, losses, evaluate, "score")
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_best_weights_and_names_the_batch():
+    model = torch.nn.Linear(1, 1)
     before = model.weight.detach().clone()
-    with pytest.raises(TrainingStopped, match="expected a finite loss, got nan at step 1"):
-        fit(
-            model,
-            lambda rng: [{"x": torch.full((2, 2), float("nan"))}],
-            lambda m, batch: {"loss": m(batch["x"]).sum()},
-            lambda: {"score": 1.0},
-            "score",
-            TrainingConfig(),
-            0,
-            lambda event: None,
-        )
+    task = _task(lambda m, plan, batch: {"loss": m(batch["x"]).sum() * float("nan")}, lambda: {"score": 1.0})
+    with pytest.raises(TrainingStopped, match=r"expected a finite loss, got nan at step 1 \(data set 0, rows \[0, 1\]"):
+        fit(model, task, TrainingConfig(), 0, lambda event: None)
     assert torch.equal(model.weight, before)
 
 
@@ -118,18 +96,25 @@ def test_early_stopping_keeps_the_best_weights():
         seen.append(model.weight.detach().clone())
         return {"score": -abs(len(seen) - 2)}  # the second evaluation is the best
 
-    end = fit(
-        model,
-        lambda rng: [{"x": torch.ones(2, 1)}] * 4,
-        lambda m, batch: {"loss": m(batch["x"]).sum()},
-        evaluate,
-        "score",
-        TrainingConfig(epochs=10, evals=20, patience=3),
-        0,
-        lambda event: None,
-    )
+    task = _task(lambda m, plan, batch: {"loss": m(batch["x"]).sum()}, evaluate, batches=4)
+    end = fit(model, task, TrainingConfig(epochs=10, evals=20, patience=3), 0, lambda event: None)
     assert (end["best_step"], end["steps"], len(seen)) == (4, 10, 5)
     assert torch.equal(model.weight, seen[1])
+
+
+def test_accumulated_batches_are_one_larger_batch():
+    weights, x = [], torch.arange(12.0).reshape(12, 1) - 4
+    for size, per_step in ((6, 1), (2, 3)):
+        model = torch.nn.Linear(1, 1)
+        torch.nn.init.constant_(model.weight, 0.5)
+        plans = [Plan(0, np.arange(i, i + size)) for i in range(0, 12, size)]
+        task = Task(lambda epoch, rng, plans=plans: plans, lambda plan, rng: {"x": x[plan.rows]},
+                    lambda m, plan, batch: {"loss": m(batch["x"]).square().mean()}, lambda: {"score": 1.0},
+                    "score")  # fmt: skip
+        end = fit(model, task, TrainingConfig(epochs=2, accumulation_steps=per_step), 0, lambda event: None)
+        assert end["steps"] == 4
+        weights.append(model.weight.item())
+    assert weights[0] == pytest.approx(weights[1], abs=1e-6) and weights[0] != 0.5
 
 
 def test_discriminative_learning_rates_cover_every_parameter_once(tokenizer):
@@ -206,9 +191,13 @@ def test_triplets_from_pairs():
     assert [(t.anchor, t.positive) for t in triplets] == [("a", "b"), ("c", "b"), ("d", "e")]
     assert triplets[0].negative == "x"  # never "c", though scored low: it means the same as "a" through "b"
     assert triplets[0].group == triplets[1].group != triplets[2].group
-    assert all(t.negative not in (t.anchor, t.positive) for t in triplets)
-    with pytest.raises(DataError, match=r"expected pairs scored at least 0\.7 as positives, got none among 1"):
+    assert all(t.negative not in (t.anchor, t.positive) and t.negative_group != t.group for t in triplets)
+    of_text = {text: g for t in triplets for text, g in ((t.anchor, t.group), (t.negative, t.negative_group))}
+    assert of_text["x"] not in (of_text["a"], of_text["d"])
+    with pytest.raises(DataError, match=r"scored at least 0\.7 as positives, got none among 1 \(highest score 0\.2\)"):
         data.triplets_from_pairs([ScoredPair("a", "b", 0.2)], 0.7, 0.4, seed=0)
+    with pytest.raises(DataError, match="expected texts of different meanings, as negatives, got 2 texts"):
+        data.triplets_from_pairs([ScoredPair("a", "b", 1.0)], 0.7, 0.4, seed=0)
 
 
 def test_epoch_batches_hold_every_row_once_and_weights_favour_the_rare():

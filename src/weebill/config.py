@@ -9,9 +9,9 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from weebill.errors import ConfigError
 
@@ -66,13 +66,14 @@ class TrainingConfig(Section):
     final_fraction: float = Field(0.02, ge=0, le=1, description="learning rate at the end, as a share of the peak")
     weight_decay: float = Field(0.01, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+    accumulation_steps: int = Field(1, ge=1, description="batches per optimizer step")
     precision: Literal["auto", "no", "bf16", "fp16"] = Field("auto", description="autocast; auto = off on CPU")
     evals: int = Field(10, ge=1, description="how many evaluations on dev, evenly spread")
     patience: int = Field(5, ge=1, description="evaluations without a better dev metric before the run stops")
 
 
 class DataConfig(Section):
-    """Where training data comes from. Paths are relative to `--data-root`; none given = the embedded data."""
+    """Where fine-tuning data comes from. Paths are relative to `--data-root`; none given = the embedded data."""
 
     train: tuple[str, ...] = ()
     dev: str | None = None
@@ -80,16 +81,65 @@ class DataConfig(Section):
     tokenizer_texts: tuple[str, ...] = Field((), description="more texts for tokenizer = train: lines, or PATH#SPLIT")
 
 
-class PretrainLoss(Section):
-    """Triplet margin loss with cosine distance."""
+LossName = Literal[
+    "triplet", "batch_triplet", "batch_hard_triplet", "semi_hard_triplet", "in_batch_negatives", "cosent",
+    "distillation", "masked_lm",
+]  # fmt: skip
 
-    negatives: Literal["given", "batch"] = Field(
-        "given", description="given = each triplet's own; batch = every text of the batch, weighted by closeness"
-    )
-    margin: float = Field(0.5, gt=0, le=2, description="of cosine distance")
-    temperature: float = Field(0.05, gt=0, description="for batch: lower counts the closest negatives more")
+
+class Source(Section):
+    """One data set of a pretraining mix; a recipe may give its path alone."""
+
+    path: str = Field(description="pairs or triplets (.tsv, .csv, .jsonl), or texts, one a line; plain or .gz")
+    format: str | None = Field(None, description="of pairs; default: data.format, or guessed from the file")
+    loss: LossName | None = Field(None, description="default: loss.kind")
+    weight: float = Field(1.0, gt=0, le=1000, description="passes over the data set per epoch")
+    first_epoch: int = Field(1, ge=1)
+    last_epoch: int | None = Field(None, ge=1, description="default: the run's last")
+    max_rows: int | None = Field(None, ge=1, description="a seeded sample of so many rows; default: all")
+    sentences: bool = Field(False, description="of texts: one row per sentence instead of per line")
+
+
+class PretrainData(Section):
+    """Where pretraining data comes from. Paths are relative to `--data-root`; none given = the embedded data."""
+
+    train: tuple[Source, ...] = ()
+    dev: str | None = Field(None, description="scored pairs")
+    format: str | None = Field(None, description="of pairs: sts, qqp or pairs; default: guessed from each file")
+    tokenizer_texts: tuple[str, ...] = Field((), description="more texts for tokenizer = train: lines, or PATH#SPLIT")
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _paths_alone(cls, value: Any) -> Any:
+        return [{"path": v} if isinstance(v, str) else v for v in value] if isinstance(value, list) else value
+
+
+class PretrainLoss(Section):
+    """What a step minimises; by default the triplet margin loss with cosine distance."""
+
+    kind: LossName = Field("triplet", description="triplet takes each triplet's own negative, the others the batch's")
+    margin: float = Field(0.5, gt=0, le=2, description="of cosine distance, for the triplet losses")
+    temperature: float = Field(0.05, gt=0, description="of batch_triplet, in_batch_negatives, cosent, distillation")
+    symmetric: bool = Field(False, description="in_batch_negatives: also from positives to anchors")
     positive_score: float = Field(0.7, gt=0, le=1, description="pairs scored at least this are positives")
     negative_score: float = Field(0.4, ge=0, lt=1, description="pairs scored at most this are negatives")
+    mask_fraction: float = Field(0.15, gt=0, lt=1, description="masked_lm: share of tokens to guess")
+    similarity_weight: float = Field(1.0, ge=0, description="distillation: weight of the batch's similarities")
+    teacher_projection: Literal["none", "pca"] = Field(
+        "none", description="pca: bring the teacher's embeddings to the student's width"
+    )
+    matryoshka_dims: tuple[int, ...] = Field((), description="also train the embedding's first so many dimensions")
+
+
+class MiningConfig(Section):
+    """Hard negatives for triplets, found with the current encoder."""
+
+    every_epochs: int = Field(0, ge=0, description="search again after so many epochs; 0 = off")
+    nearest: int = Field(30, ge=1, description="candidates looked at for each anchor")
+    max_similarity: float = Field(
+        0.95, gt=0, le=1, description="a candidate closer to the anchor than this share of its positive's similarity "
+        "is taken for an unlabelled paraphrase and skipped"
+    )  # fmt: skip
 
 
 class FinetuneLoss(Section):
@@ -111,14 +161,17 @@ class Recipe(Section):
     start: str | None = Field(None, description="model folder to start from; default: random weights")
     encoder: EncoderConfig = EncoderConfig()
     training: TrainingConfig = TrainingConfig()
-    data: DataConfig = DataConfig()
 
 
 class PretrainRecipe(Recipe):
-    """Train a sentence transformer on pairs."""
+    """Train a sentence transformer on pairs, triplets, texts or a teacher's embeddings."""
 
     task: Literal["pretrain"] = "pretrain"
+    metric: Literal["spearman", "pearson"] = "spearman"
+    teacher: str | None = Field(None, description="model folder whose embeddings the distillation loss follows")
+    data: PretrainData = PretrainData()
     loss: PretrainLoss = PretrainLoss()
+    mining: MiningConfig = MiningConfig()
 
 
 class FinetuneRecipe(Recipe):
@@ -126,6 +179,7 @@ class FinetuneRecipe(Recipe):
 
     task: Literal["finetune"] = "finetune"
     metric: Literal["intent_accuracy", "span_f1", "exact_match"] = "exact_match"
+    data: DataConfig = DataConfig()
     heads: HeadsConfig = HeadsConfig()
     loss: FinetuneLoss = FinetuneLoss()
 
@@ -210,10 +264,11 @@ def _explain(kind: type[BaseModel], item: dict[str, Any], where: str) -> str:
 
 def _known_keys(kind: type[BaseModel], path: Iterable[str]) -> list[str]:
     for part in path:
-        field = kind.model_fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return []
-        kind = field.annotation
+        if not part.isdigit():  # the number of an item of a list
+            section = _section(kind.model_fields[part].annotation) if part in kind.model_fields else None
+            if section is None:
+                return []
+            kind = section
     return list(kind.model_fields)
 
 
@@ -221,6 +276,13 @@ def _all_keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in kind.model_fields.items():
         keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _all_keys(field.annotation, f"{prefix}{name}.")
+        section = _section(field.annotation)
+        if section is not None:
+            keys += _all_keys(section, f"{prefix}{name}.")
     return keys
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """Return the section that a field holds, alone or as a list."""
+    inner = next(iter(get_args(annotation)), annotation)
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from weebill.errors import ConfigError, DataError
-from weebill.schema import EncodedBatch, Encoding, ScoredPair, Utterance
+from weebill.schema import EncodedBatch, ScoredPair, Utterance
 from weebill.tags import MISSING, Misaligned, align
 from weebill.tokenizer import Tokenizer
 
@@ -56,12 +56,13 @@ def batches_by_length(
 
 @dataclass(frozen=True, slots=True)
 class Triplet:
-    """Texts of a triplet; triplets of one `group` share texts and are never each other's negatives."""
+    """Texts of a triplet; texts of one group are known to mean the same and are never each other's negatives."""
 
     anchor: str
     positive: str
     negative: str
     group: int = 0
+    negative_group: int = -1
 
 
 def triplets_from_pairs(
@@ -70,16 +71,18 @@ def triplets_from_pairs(
     """Return one triplet per positive pair, in both directions alternating.
 
     The negative is a partner of the anchor (or of the positive) in a pair scored at most `negative_score`, or a random
-    text of another group when there is none. Texts linked by positive pairs form a group.
+    text of another group when there is none. Texts linked by positive pairs form a group, any other text one of its
+    own; groups are numbered from 0.
 
     Raises:
-        DataError: no pair is scored at least `positive_score`.
+        DataError: no pair is scored at least `positive_score`, or all texts mean the same.
     """
     positives = [p for p in pairs if p.score >= positive_score and p.a != p.b]
     if not positives:
         best = max((p.score for p in pairs), default=float("nan"))
-        raise DataError(f"expected pairs scored at least {positive_score} as positives, got none among {len(pairs)} "
-                        f"(highest {best}); lower loss.positive_score or add positive pairs")  # fmt: skip
+        raise DataError(f"expected pairs of different texts scored at least {positive_score} as positives, got none "
+                        f"among {len(pairs)} (highest score {best}); lower loss.positive_score or add positive "
+                        f"pairs")  # fmt: skip
     parent: dict[str, str] = {}
 
     def root(text: str) -> str:
@@ -94,18 +97,21 @@ def triplets_from_pairs(
         elif pair.score <= negative_score:
             far.setdefault(pair.a, []).append(pair.b)
             far.setdefault(pair.b, []).append(pair.a)
-    numbers: dict[str, int] = {}
     texts = sorted({t for p in pairs for t in (p.a, p.b)})
+    numbers: dict[str, int] = {}
+    groups = {text: numbers.setdefault(root(text), len(numbers)) for text in texts}
+    if len(numbers) == 1:
+        raise DataError(f"expected texts of different meanings, as negatives, got {len(texts)} texts that positive "
+                        f"pairs link to one group; add pairs of other texts")  # fmt: skip
     rng = np.random.default_rng(seed)
     out = []
     for i, pair in enumerate(positives):
         anchor, positive = (pair.a, pair.b) if i % 2 == 0 else (pair.b, pair.a)
-        group = root(anchor)
-        near = [t for t in (*far.get(anchor, ()), *far.get(positive, ())) if root(t) != group]
+        near = [t for t in (*far.get(anchor, ()), *far.get(positive, ())) if groups[t] != groups[anchor]]
         negative = near[int(rng.integers(len(near)))] if near else texts[int(rng.integers(len(texts)))]
-        while root(negative) == group and len(texts) > 2:
+        while groups[negative] == groups[anchor]:
             negative = texts[int(rng.integers(len(texts)))]
-        out.append(Triplet(anchor, positive, negative, numbers.setdefault(group, len(numbers))))
+        out.append(Triplet(anchor, positive, negative, groups[anchor], groups[negative]))
     return out
 
 
@@ -191,16 +197,39 @@ def mask_tokens(input_ids_BT: Ints, tokenizer: Tokenizer, fraction: float, rng: 
     """
     if not fraction:
         return input_ids_BT
-    if tokenizer.mask_id is None:
-        raise ConfigError("loss.token_dropout needs a tokenizer with [MASK], got one without; set it to 0")
-    ordinary_BT = ~np.isin(input_ids_BT, list(tokenizer.special_tokens.values()))
-    masked: Ints = np.where(ordinary_BT & (rng.random(input_ids_BT.shape) < fraction), tokenizer.mask_id, input_ids_BT)
+    mask_id, chosen_BT = _choose_tokens(input_ids_BT, tokenizer, fraction, rng, "loss.token_dropout")
+    masked: Ints = np.where(chosen_BT, mask_id, input_ids_BT)
     return masked
 
 
-def text_encodings(tokenizer: Tokenizer, texts: Sequence[str], max_seq_len: int) -> dict[str, Encoding]:
-    """Tokenize each distinct text once."""
-    return {text: tokenizer.encode(text, max_length=max_seq_len) for text in dict.fromkeys(texts)}
+def corrupt_tokens(
+    input_ids_BT: Ints, tokenizer: Tokenizer, fraction: float, rng: np.random.Generator
+) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """Return the batch as masked-language modelling shows it, and which tokens are to be guessed.
+
+    Of `fraction` of the tokens, special ones aside, 80 % are read as [MASK], 10 % as a random token, 10 % as they are.
+
+    Shape: (B, T) -> (B, T), bool (B, T)
+    Source: Devlin et al. 2019, section 3.1.
+    """
+    mask_id, chosen_BT = _choose_tokens(input_ids_BT, tokenizer, fraction, rng, "loss masked_lm")
+    kind_BT = rng.random(input_ids_BT.shape)
+    ordinary = np.setdiff1d(np.arange(tokenizer.vocab_size), list(tokenizer.special_tokens.values()))
+    random_BT = rng.choice(ordinary, input_ids_BT.shape)
+    corrupted_BT = np.where(chosen_BT & (kind_BT < 0.8), mask_id, input_ids_BT)
+    corrupted_BT = np.where(chosen_BT & (kind_BT >= 0.9), random_BT, corrupted_BT)
+    return corrupted_BT, chosen_BT
+
+
+def _choose_tokens(
+    input_ids_BT: Ints, tokenizer: Tokenizer, fraction: float, rng: np.random.Generator, purpose: str
+) -> tuple[int, npt.NDArray[np.bool_]]:
+    if tokenizer.mask_id is None:
+        raise ConfigError(f"{purpose} needs a tokenizer with [MASK], got one without; set it otherwise or train one "
+                          f"with `weebill tokenizer train`")  # fmt: skip
+    ordinary_BT = ~np.isin(input_ids_BT, list(tokenizer.special_tokens.values()))
+    chosen_BT: npt.NDArray[np.bool_] = ordinary_BT & (rng.random(input_ids_BT.shape) < fraction)
+    return tokenizer.mask_id, chosen_BT
 
 
 def labels_of(utterances: Sequence[Utterance]) -> tuple[list[str], list[str]]:

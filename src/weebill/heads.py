@@ -1,6 +1,9 @@
-"""IntentHead and TagHead: token states -> logits. They decode nothing and know no labels."""
+"""IntentHead, TagHead and MaskedLMHead: token states -> logits. They decode nothing and know no labels."""
+
+import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weebill.config import HeadsConfig
@@ -53,6 +56,28 @@ class TagHead(nn.Module):
         behind_BTK = _gather(self.backward_lstm(_gather(hidden_BTD, reversal_BT))[0], reversal_BT)
         logits_BTL: Tensor = self.mlp(self.dropout(torch.cat([ahead_BTK, behind_BTK], dim=-1)))
         return logits_BTL
+
+
+class MaskedLMHead(nn.Module):
+    """Guesses tokens from their states: dense, GELU, LayerNorm, then the word embeddings as classes, and a bias each.
+
+    Only pretraining has it; it is not kept with the model.
+
+    Shape: (N, D), (V, D) -> (N, V)
+    Source: Devlin et al. 2019; transformers' BertLMPredictionHead.
+    """
+
+    def __init__(self, hidden_dim: int, vocab_size: int, layer_norm_eps: float):
+        super().__init__()
+        self.dense = nn.Linear(hidden_dim, hidden_dim)
+        self.norm = nn.LayerNorm(hidden_dim, eps=layer_norm_eps)
+        self.bias_V = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, hidden_ND: Tensor, word_embeddings_VD: Tensor) -> Tensor:
+        """Return logits over the vocabulary."""
+        hidden_ND = self.norm(F.gelu(self.dense(hidden_ND)))
+        # embeddings start with entries near 0.7: the division brings the logits of a new model near 1
+        return hidden_ND @ word_embeddings_VD.T / math.sqrt(hidden_ND.shape[-1]) + self.bias_V
 
 
 def reversal_index(attention_mask_BT: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Losses as pure functions of tensors; no module, no state, no data. Smaller is better for every one of them."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,31 +29,181 @@ def triplet_loss(anchor_ND: Tensor, positive_ND: Tensor, negative_ND: Tensor, ma
 
 def batch_triplet_loss(
     anchor_ND: Tensor,
-    positive_ND: Tensor,
-    negative_ND: Tensor,
+    candidate_MD: Tensor,
     group_N: Tensor,
+    candidate_group_M: Tensor,
     margin: float = 0.5,
     temperature: float = 0.05,
 ) -> Tensor:
-    """Return the triplet loss with every positive and negative of the batch as a negative of every anchor.
+    """Return the triplet loss with every candidate of another group as a negative of every anchor.
 
-    An anchor's triplets are weighted by softmax(similarity(anchor, negative) / temperature), without gradient through
-    the weights: a low temperature counts its hardest negatives alone, a high one all alike. The hardest alone let the
-    embedding collapse early in training, all alike learn little late (docs/experiments.md). A candidate of the anchor's
-    own group (texts known to mean the same) is never a negative; the negative given with the anchor is.
+    Candidate i < N is the positive of anchor i. Texts of one group are known to mean the same, so they are never each
+    other's negatives. An anchor's triplets are weighted by softmax(similarity(anchor, negative) / temperature), without
+    gradient through the weights: a low temperature counts its hardest negatives alone, a high one all alike. The
+    hardest alone let the embedding collapse early in training, all alike learn little late (docs/experiments.md).
 
-    Shape: three of (N, D), group ids (N,) -> ()
+    Shape: (N, D), (M, D), (N,), (M,) -> ()
     Source: the loss of Schroff et al. 2015 over the triplets of Hermans et al. 2017 (batch all); the weighting is ours,
         after Wang and Liu 2021 (the temperature of contrastive losses as hardness).
     """
-    candidates_MD = torch.cat([positive_ND, negative_ND])
-    distance_NM = 1.0 - F.normalize(anchor_ND, dim=-1) @ F.normalize(candidates_MD, dim=-1).T
-    same_NN = group_N[:, None] == group_N[None, :]
-    itself_NN = torch.eye(len(group_N), dtype=torch.bool, device=group_N.device)
-    forbidden_NM = torch.cat([same_NN, same_NN & ~itself_NN], dim=1)
-    weight_NM = (-distance_NM.detach() / temperature).masked_fill(forbidden_NM, -torch.inf).softmax(dim=1)
+    distance_NM = 1.0 - _cosine_similarities(anchor_ND, candidate_MD)
+    same_NM = group_N[:, None] == candidate_group_M[None, :]
+    weight_NM = (-distance_NM.detach() / temperature).masked_fill(same_NM, -torch.inf).softmax(dim=1)
+    weight_NM = weight_NM.nan_to_num()  # an anchor without any negative adds nothing
     gap_NM = distance_NM.diagonal()[:, None] - distance_NM
     return (F.relu(gap_NM + margin) * weight_NM).sum(dim=1).mean()
+
+
+def batch_hard_triplet_loss(embedding_ND: Tensor, group_N: Tensor, margin: float = 0.5) -> Tensor:
+    """Return the triplet loss of each text's furthest positive and closest negative of the batch.
+
+    Positives are the other texts of its group, negatives the texts of other groups; texts that lack either are left
+    out, and a batch of such texts alone gives 0.
+
+    Shape: (N, D), (N,) -> ()
+    Source: Hermans et al. 2017, equation 5; equals sentence-transformers' BatchHardTripletLoss with cosine distance.
+    """
+    distance_NN = 1.0 - _cosine_similarities(embedding_ND, embedding_ND)
+    positive_NN, negative_NN = _positives_and_negatives(group_N)
+    furthest_N = distance_NN.masked_fill(~positive_NN, -torch.inf).amax(dim=1)
+    closest_N = distance_NN.masked_fill(~negative_NN, torch.inf).amin(dim=1)
+    kept_N = positive_NN.any(dim=1) & negative_NN.any(dim=1)
+    return _mean(F.relu(furthest_N - closest_N + margin), kept_N)
+
+
+def semi_hard_triplet_loss(embedding_ND: Tensor, group_N: Tensor, margin: float = 0.5) -> Tensor:
+    """Return the triplet loss of every positive pair of the batch with its semi-hard negative.
+
+    That is the closest text of another group that is still further from the anchor than the positive is; where there
+    is none, the furthest text of another group. Gentler than the hardest negative, which may be a mislabelled one.
+
+    Shape: (N, D), (N,) -> ()
+    Source: Schroff et al. 2015, section 3.2; equals sentence-transformers' BatchSemiHardTripletLoss with cosine
+        distance.
+    """
+    distance_NN = 1.0 - _cosine_similarities(embedding_ND, embedding_ND)
+    positive_NN, negative_NN = _positives_and_negatives(group_N)
+    further_NPN = (distance_NN[:, None, :] > distance_NN[:, :, None]) & negative_NN[:, None, :]
+    closest_NP = torch.where(further_NPN, distance_NN[:, None, :], torch.inf).amin(dim=2)
+    furthest_N1 = distance_NN.masked_fill(~negative_NN, -torch.inf).amax(dim=1, keepdim=True)
+    negative_NP = torch.where(further_NPN.any(dim=2), closest_NP, furthest_N1)
+    kept_NP = positive_NN & negative_NN.any(dim=1, keepdim=True)
+    return _mean(F.relu(distance_NN - negative_NP + margin), kept_NP)
+
+
+def in_batch_negatives_loss(
+    anchor_ND: Tensor,
+    candidate_MD: Tensor,
+    group_N: Tensor,
+    candidate_group_M: Tensor,
+    temperature: float = 0.05,
+    symmetric: bool = False,
+) -> Tensor:
+    """Return InfoNCE: the cross-entropy of finding each anchor's positive among all candidates of the batch.
+
+    Candidate i < N is the positive of anchor i; other candidates of the anchor's group are neither right nor wrong.
+    Falls as the positive comes closer, rises as any other candidate does. Symmetric adds the way back, from positives
+    to anchors, and halves the sum.
+
+    Shape: (N, D), (M, D), (N,), (M,) -> ()
+    Source: van den Oord et al. 2018, equation 4, with cosine similarity; equals sentence-transformers'
+        MultipleNegativesRankingLoss (and its symmetric twin) with scale 1 / temperature where every group is new.
+    """
+    logits_NM = _cosine_similarities(anchor_ND, candidate_MD) / temperature
+    count = len(anchor_ND)
+    itself_NM = torch.eye(count, len(candidate_MD), dtype=torch.bool, device=logits_NM.device)
+    same_NM = (group_N[:, None] == candidate_group_M[None, :]) & ~itself_NM
+    logits_NM = logits_NM.masked_fill(same_NM, -torch.inf)
+    right_N = torch.arange(count, device=logits_NM.device)
+    loss = F.cross_entropy(logits_NM, right_N)
+    return (loss + F.cross_entropy(logits_NM[:, :count].T, right_N)) / 2 if symmetric else loss
+
+
+def cosent_loss(a_ND: Tensor, b_ND: Tensor, score_N: Tensor, temperature: float = 0.05) -> Tensor:
+    """Return log(1 + sum exp((similarity(j) - similarity(i)) / temperature)) over pairs i scored higher than j.
+
+    Only the order of the scores counts, as in the rank correlation it stands for: it falls as similarities come into
+    the order of the scores.
+
+    Shape: (N, D), (N, D), (N,) -> ()
+    Source: Su 2022 (CoSENT), https://kexue.fm/archives/8847; equals sentence-transformers' CoSENTLoss, scale
+        1 / temperature.
+    """
+    similarity_N = F.cosine_similarity(a_ND, b_ND, dim=-1) / temperature
+    excess_NN = similarity_N[None, :] - similarity_N[:, None]
+    higher_NN = score_N[:, None] > score_N[None, :]
+    return torch.logsumexp(torch.cat([excess_NN.new_zeros(1), excess_NN[higher_NN]]), dim=0)
+
+
+def distillation_loss(student_ND: Tensor, teacher_ND: Tensor) -> Tensor:
+    """Return the mean cosine distance between a student's embeddings and its teacher's.
+
+    Shape: (N, D), (N, D) -> ()
+    Source: Reimers and Gurevych 2020, equation 1, by direction alone (they use the squared error), since cosine is what
+        embeddings are compared with.
+    """
+    return cosine_distance(student_ND, teacher_ND).mean()
+
+
+def similarity_distillation_loss(student_ND: Tensor, teacher_ND: Tensor, temperature: float = 0.05) -> Tensor:
+    """Return how far the student's ranking of the batch's other texts is from the teacher's, for each text, in nats.
+
+    The divergence KL(teacher || student) of softmax(similarity / temperature) over the other texts. Dimensions may
+    differ: only similarities are compared.
+
+    Shape: (N, D), (N, E) -> ()
+    Source: Fang et al. 2021 (SEED), equation 3, with the batch in place of its queue.
+    """
+    itself_NN = torch.eye(len(student_ND), dtype=torch.bool, device=student_ND.device)
+    lowest = torch.finfo(student_ND.dtype).min
+    student_NN, teacher_NN = (
+        (_cosine_similarities(x, x) / temperature).masked_fill(itself_NN, lowest) for x in (student_ND, teacher_ND)
+    )
+    return F.kl_div(student_NN.log_softmax(1), teacher_NN.log_softmax(1), log_target=True, reduction="batchmean")
+
+
+def masked_lm_loss(logits_NV: Tensor, token_ids_N: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the masked tokens, in nats per token; no token gives 0.
+
+    Shape: (N, V), (N,) -> ()
+    Source: Devlin et al. 2019, section 3.1.
+    """
+    return F.cross_entropy(logits_NV, token_ids_N, reduction="sum") / max(1, len(token_ids_N))
+
+
+def matryoshka(loss: Callable[..., Tensor], embeddings: Sequence[Tensor], dims: Sequence[int]) -> Tensor:
+    """Return the mean of a loss over embeddings cut to their first `dims` dimensions each.
+
+    So that a prefix of the embedding is an embedding too. No dims: the loss itself.
+
+    Args:
+        loss: a function of the embeddings alone.
+        embeddings: its arguments, each (…, D).
+        dims: widths, each at most D; name D itself to train the whole embedding too.
+
+    Source: Kusupati et al. 2022, equation 1, all weights 1 / len(dims).
+
+    Example:
+        >>> first, second = torch.tensor([[1.0, 0.0, 9.0]]), torch.tensor([[1.0, 0.0, -9.0]])
+        >>> matryoshka(lambda a, b: cosine_distance(a, b).mean(), [first, second], [2]).item()
+        0.0
+    """
+    if not dims:
+        return loss(*embeddings)
+    return torch.stack([loss(*(e[..., :dim] for e in embeddings)) for dim in dims]).mean()
+
+
+def _cosine_similarities(a_ND: Tensor, b_MD: Tensor) -> Tensor:
+    return F.normalize(a_ND, dim=-1) @ F.normalize(b_MD, dim=-1).T
+
+
+def _positives_and_negatives(group_N: Tensor) -> tuple[Tensor, Tensor]:
+    same_NN = group_N[:, None] == group_N[None, :]
+    return same_NN & ~torch.eye(len(group_N), dtype=torch.bool, device=group_N.device), ~same_NN
+
+
+def _mean(values: Tensor, kept: Tensor) -> Tensor:
+    return torch.where(kept, values, 0.0).sum() / kept.sum().clamp(min=1)
 
 
 def intent_loss(intent_logits_BC: Tensor, intents_B: Tensor, label_smoothing: float = 0.0) -> Tensor:

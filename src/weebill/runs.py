@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -10,18 +10,20 @@ from rich.console import Console
 
 from weebill import templates
 from weebill.artifact import check_output
-from weebill.config import FinetuneRecipe, PretrainRecipe, Recipe
+from weebill.config import FinetuneRecipe, PretrainRecipe, Source
 from weebill.corpus import stream_texts
-from weebill.data import Triplet, triplets_from_pairs
 from weebill.errors import ArtifactError, ConfigError
 from weebill.formats import read_utterances
 from weebill.pairs import read_pairs
+from weebill.predictor import load
 from weebill.report import RunDisplay, merge_progress
-from weebill.schema import Utterance
+from weebill.schema import ScoredPair, Utterance
+from weebill.sources import Mix, read_mix
+from weebill.teacher import Vectors, cache_folder, folder_fingerprint, teacher_vectors
 from weebill.tokenizer import Tokenizer
 
 
-def _check_paths(recipe: Recipe) -> None:
+def _check_paths(recipe: PretrainRecipe | FinetuneRecipe) -> None:
     if bool(recipe.data.train) != bool(recipe.data.dev):
         raise ConfigError("data: expected both train and dev, or neither for the embedded data, got only one of them")
 
@@ -32,7 +34,9 @@ def _read_split(root: Path, name: str, format: str | None) -> list[Utterance]:
     return read_utterances(root / path, format=format, split=part if mark else None)
 
 
-def _tokenizer(recipe: Recipe, texts: Iterable[str], data_root: Path, console: Console) -> Tokenizer | None:
+def _tokenizer(
+    recipe: PretrainRecipe | FinetuneRecipe, texts: Iterable[str], data_root: Path, console: Console
+) -> Tokenizer | None:
     """Train the tokenizer a recipe asks for, on the training texts and those it names beside them."""
     if recipe.tokenizer != "train" or recipe.start is not None:
         return None
@@ -48,42 +52,43 @@ def _tokenizer(recipe: Recipe, texts: Iterable[str], data_root: Path, console: C
         )
 
 
+def _teacher(folder: str) -> Callable[[Sequence[str]], Vectors]:
+    """Return a function that embeds texts with the teacher, or reads what it embedded before."""
+    predictor = load(folder)
+    fingerprint = folder_fingerprint(Path(folder))
+    return lambda texts: teacher_vectors(predictor.embed, fingerprint, texts, cache_folder())
+
+
 def run_pretrain(
     recipe: PretrainRecipe, output: Path, data_root: Path, console: Console, tokenizer: Tokenizer | None = None
 ) -> None:
     """Pretrain by recipe and write the model folder."""
     check_output(output)
     _check_paths(recipe)
-    loss = recipe.loss
     if recipe.data.train:
-        triplets: list[Triplet] = []
-        texts: list[str] = []
-        for name in recipe.data.train:
-            pairs = read_pairs(data_root / name, recipe.data.format)
-            texts += [text for pair in pairs for text in (pair.a, pair.b)]
-            found = triplets_from_pairs(pairs, loss.positive_score, loss.negative_score, recipe.seed)
-            first = len(triplets)  # groups of different files never mix
-            triplets += [Triplet(t.anchor, t.positive, t.negative, t.group + first) for t in found]
+        mix = read_mix(recipe, data_root)
         dev = read_pairs(data_root / str(recipe.data.dev), recipe.data.format)
     else:
-        triplets = [Triplet(*t, group=i) for i, t in enumerate(templates.paraphrase_triplets("train"))]
-        texts = [text for t in triplets for text in (t.anchor, t.positive, t.negative)]
-        dev = templates.paraphrase_pairs("dev")
-    from weebill.train import pretrain, training_record
+        mix, dev = Mix(recipe), templates.paraphrase_pairs("dev")
+        triplets = templates.paraphrase_triplets("train")
+        scored = [(ScoredPair(a, positive, 1.0), ScoredPair(a, negative, 0.0)) for a, positive, negative in triplets]
+        mix.add_pairs(Source(path="embedded paraphrases"), list(chain(*scored)))
+    from weebill.artifact import write_model
+    from weebill.pretraining import pretrain
+    from weebill.train import training_record
 
-    tokenizer = tokenizer or _tokenizer(recipe, texts, data_root, console)
+    tokenizer = tokenizer or _tokenizer(recipe, mix.texts, data_root, console)
+    teacher = _teacher(recipe.teacher) if recipe.teacher else None
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
         with RunDisplay(console, "pretrain", log) as display:
-            encoder, end = pretrain(recipe, triplets, dev, display, tokenizer)
+            encoder, end = pretrain(recipe, mix, dev, display, tokenizer, teacher)
         log.seek(0)
-        from weebill.artifact import write_model
-
         write_model(
             output,
             encoder.config,
             encoder.tokenizer,
             encoder.arrays(),
-            training=training_record(recipe, end, [*triplets, *dev]),
+            training=training_record(recipe, end, [*mix.records(), *dev]),
             extra_files={"log.jsonl": log.read()},
         )
     console.print(f"best dev Spearman {100 * end['metrics']['spearman']:.2f} at step {end['best_step']}, "

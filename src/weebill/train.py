@@ -1,13 +1,15 @@
-"""One training loop, and the two tasks that choose batches and losses for it: pretrain and finetune. Prints nothing."""
+"""One training loop, and fine-tuning as a task for it (pretraining.py is the other). Prints nothing."""
 
 import dataclasses
 import hashlib
 import json
 import math
 import time
+import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,14 +19,14 @@ from torch import Tensor, nn
 
 from weebill import data, losses
 from weebill.backend import TorchBackend
-from weebill.config import EncoderConfig, FinetuneRecipe, PretrainRecipe, Recipe, TrainingConfig
+from weebill.config import EncoderConfig, FinetuneRecipe, Recipe, TrainingConfig
 from weebill.errors import ConfigError, DataError
-from weebill.evaluate import evaluate, evaluate_pairs
+from weebill.evaluate import evaluate
 from weebill.freezing import parameter_groups, trainable_table
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import Predictor
 from weebill.schedule import warmup_cosine
-from weebill.schema import ScoredPair, Utterance
+from weebill.schema import Utterance
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tags import MISSING, tag_vocabulary
 from weebill.tokenizer import Tokenizer
@@ -34,29 +36,51 @@ OnEvent = Callable[[Event], None]
 Batch = dict[str, Tensor]
 
 
+class Plan(NamedTuple):
+    """The rows of one batch, and the data set they are of."""
+
+    source: int
+    rows: data.Ints
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run does in each step, as functions; the loop knows nothing else of it.
+
+    Attributes:
+        plan: epoch (from 1) -> its batches; the same for the same generator state, whatever was trained before.
+        collate: the rows of a batch -> its tensors.
+        losses: the named losses of a batch; their sum is minimised.
+        evaluate: scores on dev, more = better.
+        metric: the score that chooses the best weights.
+        begin_epoch: called before each epoch, with its number.
+    """
+
+    plan: Callable[[int, np.random.Generator], Sequence[Plan]]
+    collate: Callable[[Plan, np.random.Generator], Batch]
+    losses: Callable[[nn.Module, Plan, Batch], dict[str, Tensor]]
+    evaluate: Callable[[], dict[str, float]]
+    metric: str
+    begin_epoch: Callable[[int, np.random.Generator], None] = lambda epoch, rng: None
+
+
 class TrainingStopped(DataError):
     """The loss is not a finite number any more."""
 
 
-def fit(
-    model: nn.Module,
-    epoch: Callable[[np.random.Generator], list[Batch]],
-    loss_parts: Callable[[nn.Module, Batch], dict[str, Tensor]],
-    evaluate_dev: Callable[[], dict[str, float]],
-    metric: str,
-    settings: TrainingConfig,
-    seed: int,
-    on_event: OnEvent,
-) -> Event:
+def fit(model: nn.Module, task: Task, settings: TrainingConfig, seed: int, on_event: OnEvent) -> Event:
     """Train `model` in place and leave it with the weights of its best evaluation on dev.
 
     Each step: learning rate, forward under autocast, sum of the loss parts, backward, clip, AdamW. Stops early after
-    `patience` evaluations without a better `metric` (more = better).
+    `patience` evaluations without a better score. What is drawn for a batch depends on the seed and the number of the
+    step alone.
 
     Args:
-        epoch: returns the batches of one epoch.
-        loss_parts: returns the named losses of a batch; their sum is minimised.
-        on_event: gets {"event": "start" | "step" | "eval" | "end", …}; the progress bar and the log listen here.
+        model: what `task.losses` gets; on the device and wrapped as accelerate sees fit.
+        task: batches, losses and evaluation.
+        settings: how long and how fast.
+        seed: of everything random.
+        on_event: gets {"event": "start" | "step" | "eval" | "end", …}; the display and the log listen here.
 
     Returns:
         The "end" event: steps, seconds, best step and its metrics.
@@ -65,68 +89,93 @@ def fit(
         TrainingStopped: the loss became NaN or infinite; the best weights so far are in place.
     """
     set_seed(seed)
-    rng = np.random.default_rng(seed)
     accelerator = Accelerator(mixed_precision=_precision(settings.precision), cpu=not torch.cuda.is_available())
     groups = parameter_groups(model, settings)
-    on_event({"event": "start", "table": list(trainable_table(groups)), "metric": metric,
+    on_event({"event": "start", "table": list(trainable_table(groups)), "metric": task.metric,
               "device": str(accelerator.device), "precision": accelerator.mixed_precision})  # fmt: skip
     raw = model
     optimizer = torch.optim.AdamW(groups, fused=True)
     model, optimizer = accelerator.prepare(model, optimizer)
-    batches = epoch(rng)
-    total_steps = settings.epochs * len(batches)
+    epochs, per_step = range(1, settings.epochs + 1), settings.accumulation_steps
+    total_steps = sum(math.ceil(len(task.plan(e, _rng(seed, "plan", e))) / per_step) for e in epochs)
     warmup_steps = max(1, int(total_steps * settings.warmup_fraction))
     eval_every = max(1, math.ceil(total_steps / settings.evals))
     best: dict[str, Any] = {"step": 0, "metrics": {}, "value": -math.inf, "state": _copy_state(raw)}
     stale, step, examples, started = 0, 0, 0, time.perf_counter()
-    sums: dict[str, Tensor] = {}
-    model.train()
-    while step < total_steps and stale < settings.patience:
-        for batch in batches:
+    means = _Means()
+    for epoch in epochs:
+        raw.eval()
+        task.begin_epoch(epoch, _rng(seed, "begin", epoch))
+        model.train()
+        plans = task.plan(epoch, _rng(seed, "plan", epoch))
+        for start in range(0, len(plans), per_step):
             share = warmup_cosine(step, total_steps, warmup_steps, settings.final_fraction)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * share
-            with accelerator.autocast():
-                parts = loss_parts(model, {k: v.to(accelerator.device) for k, v in batch.items()})
-                loss = torch.stack(list(parts.values())).sum()
-            if not torch.isfinite(loss):
-                raw.load_state_dict(best["state"])
-                raise TrainingStopped(f"expected a finite loss, got {loss.item()} at step {step + 1}; "
-                                      f"lower training.learning_rate or set training.precision to no")  # fmt: skip
-            accelerator.backward(loss)
+            chosen = plans[start : start + per_step]
+            for part, plan in enumerate(chosen):
+                batch = task.collate(plan, _rng(seed, "batch", step * per_step + part))
+                with accelerator.autocast():
+                    parts = task.losses(model, plan, {k: v.to(accelerator.device) for k, v in batch.items()})
+                    loss = torch.stack(list(parts.values())).sum()
+                if not torch.isfinite(loss):
+                    raw.load_state_dict(best["state"])
+                    raise TrainingStopped(
+                        f"expected a finite loss, got {loss.item()} at step {step + 1} (data set {plan.source}, rows "
+                        f"{plan.rows.tolist()}); lower training.learning_rate or set training.precision to no"
+                    )
+                accelerator.backward(loss / len(chosen))
+                means.add(parts)
+                examples += len(plan.rows)
             accelerator.clip_grad_norm_(raw.parameters(), settings.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
-            examples += len(next(iter(batch.values())))
-            for name, value in parts.items():
-                sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu()
             if step % 10 == 0:
                 on_event({"event": "step", "step": step, "total_steps": total_steps, "loss": float(loss.detach())})
             if step % eval_every == 0 or step == total_steps:
                 raw.eval()
-                metrics = evaluate_dev()
+                metrics = task.evaluate()
                 model.train()
-                span = step % eval_every or eval_every
-                stale, improved = stale + 1, metrics[metric] > best["value"]
+                stale, improved = stale + 1, metrics[task.metric] > best["value"]
                 if improved:
                     stale = 0
-                    best = {"step": step, "metrics": metrics, "value": metrics[metric], "state": _copy_state(raw)}
+                    best = {"step": step, "metrics": metrics, "value": metrics[task.metric], "state": _copy_state(raw)}
                 on_event({"event": "eval", "step": step, "total_steps": total_steps, "best": improved,
-                          "losses": {k: float(v) / span for k, v in sums.items()}, "metrics": metrics,
+                          "losses": means.take(), "metrics": metrics, "learning_rate": settings.learning_rate * share,
                           "examples_per_s": examples / (time.perf_counter() - started)})  # fmt: skip
-                sums = {}
                 if stale >= settings.patience:
                     break
-        if step < total_steps and stale < settings.patience:
-            batches = epoch(rng)
+        if stale >= settings.patience:
+            break
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     raw.load_state_dict(best["state"])
     raw.eval()
     end = {"event": "end", "steps": step, "seconds": time.perf_counter() - started, "best_step": best["step"],
-           "metric": metric, "metrics": best["metrics"]}  # fmt: skip
+           "metric": task.metric, "metrics": best["metrics"]}  # fmt: skip
     on_event(end)
     return end
+
+
+class _Means:
+    """Means of loss parts since they were last taken; a part counts the batches that have it."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[Tensor, int]] = {}
+
+    def add(self, parts: dict[str, Tensor]) -> None:
+        for name, value in parts.items():
+            total, count = self.sums.get(name, (torch.zeros((), device=value.device), 0))
+            self.sums[name] = (total + value.detach(), count + 1)
+
+    def take(self) -> dict[str, float]:
+        means = {name: float(total) / count for name, (total, count) in self.sums.items()}
+        self.sums = {}
+        return means
+
+
+def _rng(seed: int, purpose: str, number: int) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), number])
 
 
 def _precision(wanted: str) -> str:
@@ -141,53 +190,6 @@ def _copy_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: t.detach().clone() for name, t in model.state_dict().items()}
 
 
-def pretrain(
-    recipe: PretrainRecipe,
-    triplets: Sequence[data.Triplet],
-    dev: Sequence[ScoredPair],
-    on_event: OnEvent,
-    tokenizer: Tokenizer | None = None,
-) -> tuple[SentenceTransformer, Event]:
-    """Train a sentence transformer on triplets; the metric is Spearman on `dev`."""
-    if not triplets:
-        raise DataError("expected triplets to pretrain on, got none")
-    set_seed(recipe.seed)
-    encoder = _start(recipe, tokenizer)
-    longest = encoder.config.max_seq_len
-    texts = [t for triplet in triplets for t in (triplet.anchor, triplet.positive, triplet.negative)]
-    ids = {text: e.token_ids for text, e in data.text_encodings(encoder.tokenizer, texts, longest).items()}
-    pad_id = encoder.tokenizer.pad_id
-    lengths = [max(len(ids[t.anchor]), len(ids[t.positive]), len(ids[t.negative])) for t in triplets]
-
-    def epoch(rng: np.random.Generator) -> list[Batch]:
-        out = []
-        for rows in data.epoch_batches(lengths, recipe.training.batch_size, rng):
-            chosen = [triplets[i] for i in rows]
-            batch_texts = [[t.anchor for t in chosen], [t.positive for t in chosen], [t.negative for t in chosen]]
-            input_ids = data.pad([ids[text] for column in batch_texts for text in column], pad_id)
-            groups = np.array([t.group for t in chosen])
-            out.append({"groups": torch.from_numpy(groups), "input_ids": torch.from_numpy(input_ids)})
-        return out
-
-    def loss_parts(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        anchor, positive, negative = model(batch["input_ids"], batch["input_ids"] != pad_id)[1].float().chunk(3)
-        loss = recipe.loss
-        if loss.negatives == "given":
-            return {"triplet": losses.triplet_loss(anchor, positive, negative, loss.margin)}
-        groups = batch["groups"]
-        value = losses.batch_triplet_loss(anchor, positive, negative, groups, loss.margin, loss.temperature)
-        return {"triplet": value}
-
-    predictor = Predictor(encoder.tokenizer, TorchBackend(encoder), longest, encoder.config.embedding_dim)
-
-    def evaluate_dev() -> dict[str, float]:
-        report = evaluate_pairs(predictor, dev, show_progress=False)
-        return {"spearman": report.spearman, "pearson": report.pearson}
-
-    end = fit(encoder, epoch, loss_parts, evaluate_dev, "spearman", recipe.training, recipe.seed, on_event)
-    return encoder, end
-
-
 def finetune(
     recipe: FinetuneRecipe,
     train: Sequence[Utterance],
@@ -199,7 +201,7 @@ def finetune(
     if not train or not dev:
         raise DataError(f"expected training and dev utterances, got {len(train)} and {len(dev)}")
     set_seed(recipe.seed)
-    encoder = _start(recipe, tokenizer)
+    encoder = start_encoder(recipe, tokenizer)
     longest, pad_id = encoder.config.max_seq_len, encoder.tokenizer.pad_id
     intents, labels = data.labels_of(train)
     if not intents:
@@ -217,21 +219,21 @@ def finetune(
     chances = data.sampling_weights(rows.intents, power) if power else None
     lengths = [len(ids) for ids in rows.token_ids]
 
-    def padded(chosen: data.Ints, rng: np.random.Generator) -> data.Ints:
-        input_ids_BT = data.pad([rows.token_ids[i] for i in chosen], pad_id)
-        return data.mask_tokens(input_ids_BT, encoder.tokenizer, recipe.loss.token_dropout, rng)
+    def plan(_: int, rng: np.random.Generator) -> list[Plan]:
+        batches = data.epoch_batches(lengths, recipe.training.batch_size, rng, chances)
+        return [Plan(0, chosen) for chosen in batches]
 
-    def epoch(rng: np.random.Generator) -> list[Batch]:
-        return [
-            {
-                "input_ids": torch.from_numpy(padded(chosen, rng)),
-                "tags": torch.from_numpy(data.pad([rows.tags[i] for i in chosen], MISSING)),
-                "intents": torch.from_numpy(rows.intents[chosen]),
-            }
-            for chosen in data.epoch_batches(lengths, recipe.training.batch_size, rng, chances)
-        ]
+    def collate(plan: Plan, rng: np.random.Generator) -> Batch:
+        input_ids_BT = data.pad([rows.token_ids[i] for i in plan.rows], pad_id)
+        return {
+            "input_ids": torch.from_numpy(
+                data.mask_tokens(input_ids_BT, encoder.tokenizer, recipe.loss.token_dropout, rng)
+            ),
+            "tags": torch.from_numpy(data.pad([rows.tags[i] for i in plan.rows], MISSING)),
+            "intents": torch.from_numpy(rows.intents[plan.rows]),
+        }
 
-    def loss_parts(wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def loss_parts(wrapped: nn.Module, plan: Plan, batch: Batch) -> dict[str, Tensor]:
         _, intent_logits_BC, tag_logits_BTL = wrapped(batch["input_ids"], batch["input_ids"] != pad_id)
         smoothing = recipe.loss.label_smoothing
         return {
@@ -250,11 +252,12 @@ def finetune(
 
     if getattr(evaluate(predictor, dev[:1], show_progress=False), recipe.metric) is None:
         raise ConfigError(f"metric = {recipe.metric!r} needs dev rows annotated for it; choose another metric")
-    end = fit(model, epoch, loss_parts, evaluate_dev, recipe.metric, recipe.training, recipe.seed, on_event)
+    task = Task(plan, collate, loss_parts, evaluate_dev, recipe.metric)
+    end = fit(model, task, recipe.training, recipe.seed, on_event)
     return model, end, ledger
 
 
-def _start(recipe: Recipe, tokenizer: Tokenizer | None) -> SentenceTransformer:
+def start_encoder(recipe: Recipe, tokenizer: Tokenizer | None) -> SentenceTransformer:
     """Return the encoder a run starts from; one read from a folder keeps its shape and brings its tokenizer."""
     if recipe.start is not None:
         wanted = recipe.encoder.model_dump(exclude_unset=True)
