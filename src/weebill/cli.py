@@ -29,13 +29,16 @@ Recipe = Annotated[str, typer.Argument(help="A recipe file (TOML), or the name o
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a key: training.epochs=5. Repeatable.")]
 Output = Annotated[Path, typer.Option(help="Folder of the new model; an older weebill model there is replaced.")]
 Root = Annotated[Path, typer.Option(envvar="WEEBILL_DATA", help="Folder that the recipe's data paths start from.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run of this --output that was stopped.")]
 Model = Annotated[Path, typer.Argument(help="Model folder.")]
 Texts = Annotated[list[str] | None, typer.Argument(help="Texts; default: --input, or standard input, one a line.")]
 Input = Annotated[Path | None, typer.Option("--input", help="File with one text a line; an empty line is a text too.")]
 
 
 @app.command()
-def pretrain(recipe: Recipe, output: Output, set: Sets = None, data_root: Root = Path("data")) -> None:
+def pretrain(
+    recipe: Recipe, output: Output, set: Sets = None, data_root: Root = Path("data"), resume: Resume = False
+) -> None:
     """Train a sentence encoder with a triplet loss.
 
     Example: `weebill pretrain sts-qqp --data-root data --output runs/pretrained`
@@ -43,11 +46,13 @@ def pretrain(recipe: Recipe, output: Output, set: Sets = None, data_root: Root =
     from weebill.config import PretrainRecipe, load_recipe
     from weebill.runs import run_pretrain
 
-    run_pretrain(load_recipe(recipe, PretrainRecipe, set or ()), output, data_root, console)
+    run_pretrain(load_recipe(recipe, PretrainRecipe, set or ()), output, data_root, console, resume=resume)
 
 
 @app.command()
-def finetune(recipe: Recipe, output: Output, set: Sets = None, data_root: Root = Path("data")) -> None:
+def finetune(
+    recipe: Recipe, output: Output, set: Sets = None, data_root: Root = Path("data"), resume: Resume = False
+) -> None:
     """Train intent and entities on one encoder.
 
     Example: `weebill finetune massive --set start=runs/pretrained --output runs/massive`
@@ -55,7 +60,7 @@ def finetune(recipe: Recipe, output: Output, set: Sets = None, data_root: Root =
     from weebill.config import FinetuneRecipe, load_recipe
     from weebill.runs import run_finetune
 
-    run_finetune(load_recipe(recipe, FinetuneRecipe, set or ()), output, data_root, console)
+    run_finetune(load_recipe(recipe, FinetuneRecipe, set or ()), output, data_root, console, resume=resume)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The demo: every part of weebill once, on the embedded data, ending with results. Nothing here is canned."""
 
+import shutil
 from pathlib import Path
 
 from rich.console import Console
@@ -9,7 +10,7 @@ from weebill.artifact import check_output
 from weebill.config import FinetuneRecipe, PretrainRecipe, load_recipe
 from weebill.evaluate import evaluate, evaluate_pairs
 from weebill.predictor import load
-from weebill.runs import run_finetune, run_pretrain
+from weebill.runs import run_finetune, run_pretrain, training_folder
 from weebill.tokenizer import Tokenizer
 
 EXAMPLES = (
@@ -26,6 +27,7 @@ def run_demo(output: Path, console: Console) -> None:
     for part in ("tokenizer", "pretrained", "model"):
         if part != "tokenizer":
             check_output(output / part)
+            shutil.rmtree(training_folder(output / part), ignore_errors=True)  # the demo always starts anew
     train, dev = templates.generate()
     console.rule("1 of 4  tokenizer")
     with report.merge_progress(console) as progress:

@@ -1,8 +1,9 @@
 """Pictures: a text with its pieces coloured (HTML and terminal), and plots (matplotlib). Computes nothing it draws."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -78,3 +79,36 @@ def plot_size_curve(curve: Sequence[tuple[int, float]], path: Path) -> None:
     except ValueError as error:
         raise ArtifactError(f"{path}: expected a picture named .png, .svg or .pdf, got: {error}; rename it") from error
     write_whole(path, body.getvalue())
+
+
+def training_curves(events: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return a PNG of a run: losses, dev scores with the best marked, learning rate, over the steps.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plots", "drawing") from error
+    import io
+
+    rows = [event for event in events if event["event"] == "eval"]
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    losses, scores, rates = figure.subplots(1, 3)
+    for axes, kind, title in ((losses, "losses", "training loss"), (scores, "metrics", "dev score")):
+        for name in dict.fromkeys(name for row in rows for name in row[kind]):
+            points = [(row["step"], row[kind][name]) for row in rows if name in row[kind]]
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+        axes.set(xlabel="step", title=title)
+        axes.legend(fontsize=8)
+    best = [row["step"] for row in rows if row["best"]]
+    scores.axvline(best[-1], color="grey", linestyle=":")
+    scores.annotate("best", (best[-1], 0.02), xycoords=("data", "axes fraction"), fontsize=8, ha="right")
+    rates.plot([row["step"] for row in rows], [row["learning_rate"] for row in rows], marker="o", markersize=3)
+    rates.set(xlabel="step", title="learning rate (top layer)")
+    for axes in (losses, scores, rates):
+        axes.grid(alpha=0.3)
+    body = io.BytesIO()
+    figure.savefig(body, format="png", dpi=130)
+    return body.getvalue()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from weebill import data, losses
 from weebill.backend import TorchBackend
+from weebill.checkpoint import Checkpoint
 from weebill.config import PretrainRecipe
 from weebill.errors import ConfigError, DataError
 from weebill.evaluate import evaluate_pairs
@@ -22,7 +23,7 @@ from weebill.sent_transformer import SentenceTransformer
 from weebill.sources import Mix, Source
 from weebill.teacher import Vectors, fit_width
 from weebill.tokenizer import Tokenizer
-from weebill.train import Batch, Event, OnEvent, Plan, Task, fit, start_encoder
+from weebill.train import Batch, Event, OnEvent, Plan, Task, TrainingStopped, fit, start_encoder
 
 
 class PretrainingModel(nn.Module):
@@ -111,6 +112,17 @@ class _MixTask:
         negatives, negative_groups = self.negatives[number]
         negatives[taken], negative_groups[taken] = texts[found[taken]], groups[found[taken]]
 
+    def state(self) -> dict[str, Tensor]:
+        return {
+            f"{number}.{name}": torch.from_numpy(values)
+            for number, pair in self.negatives.items()
+            for name, values in zip(("texts", "groups"), pair, strict=True)
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        for number, (texts, groups) in self.negatives.items():
+            texts[:], groups[:] = state[f"{number}.texts"].numpy(), state[f"{number}.groups"].numpy()
+
     def collate(self, plan: Plan, rng: np.random.Generator) -> Batch:
         source = self.mix.sources[plan.source]
         rows_BK = source.rows_NK[plan.rows]
@@ -189,6 +201,8 @@ def pretrain(
     on_event: OnEvent,
     tokenizer: Tokenizer | None = None,
     teacher: Callable[[Sequence[str]], Vectors] | None = None,
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
 ) -> tuple[SentenceTransformer, Event]:
     """Train a sentence transformer on a mix of data sets; the metric is a correlation with the scores of `dev`.
 
@@ -199,6 +213,8 @@ def pretrain(
         on_event: see `train.fit`.
         tokenizer: for an encoder of random weights; default: as the recipe says.
         teacher: texts -> embeddings of length 1, for data sets whose loss is distillation.
+        checkpoint: see `train.fit`.
+        resume: see `train.fit`.
 
     Raises:
         DataError: no data.
@@ -221,8 +237,13 @@ def pretrain(
         report = evaluate_pairs(predictor, dev, show_progress=False)
         return {"spearman": report.spearman, "pearson": report.pearson}
 
-    task = Task(work.plan, work.collate, work.losses, evaluate_dev, recipe.metric, work.begin_epoch)
-    end = fit(model, task, recipe.training, recipe.seed, on_event)
+    task = Task(work.plan, work.collate, work.losses, evaluate_dev, recipe.metric, work.begin_epoch, work.state,
+                work.load_state)  # fmt: skip
+    try:
+        end = fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
+    except TrainingStopped as stop:
+        stop.model = encoder
+        raise
     return encoder, end
 
 

@@ -1,13 +1,17 @@
-"""What a person sees: progress of a run, tables of scores, coloured parses. Computes no score and reads no file."""
+"""What a person sees: progress of a run, tables of scores, coloured parses. Computes no score."""
 
+import importlib.util
 import json
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -20,13 +24,14 @@ COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "
 
 
 class RunDisplay:
-    """Shows a training run: what trains, a progress bar, one line per evaluation; and logs each event as a JSON line.
+    """Shows a training run live: what trains, a table with a row per evaluation, a progress bar.
 
-    Use as a context manager; the object itself is the `on_event` of the loop.
+    Each event but the steps is a line of the log, JSON; with tensorboard installed its curves are written too. Use as a
+    context manager; the object itself is the `on_event` of the loop.
     """
 
-    def __init__(self, console: Console, title: str, log: IO[str]):
-        self.console, self.title, self.log = console, title, log
+    def __init__(self, console: Console, title: str, folder: Path):
+        self.console, self.folder, self.events = console, folder, list[dict[str, Any]]()
         self.progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -37,40 +42,74 @@ class RunDisplay:
             console=console,
         )
         self.bar = self.progress.add_task(title, total=None, loss="–")
+        self.table: Table | None = None
+        self.live = Live(self.progress, console=console, refresh_per_second=4)
 
     def __enter__(self) -> "RunDisplay":
-        self.progress.start()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.log = (self.folder / "log.jsonl").open("w", encoding="utf-8")
+        self.tensorboard = _tensorboard(self.folder / "tensorboard")
+        self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        self.live.stop()
+        self.log.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Show and log one event."""
         if event["event"] != "step":
+            event = {key: value for key, value in event.items() if key != "again"}
+            self.events.append(event)
             self.log.write(json.dumps(event) + "\n")
             self.log.flush()
         match event["event"]:
             case "start":
-                self.progress.print(trainable(event["table"]))
-                self.progress.print(f"device {event['device']}, precision {event['precision']}, "
-                                    f"early stopping on dev {event['metric']}")  # fmt: skip
+                self.console.print(trainable(event["table"]))
+                self.console.print(f"device {event['device']}, precision {event['precision']}, "
+                                   f"early stopping on dev {event['metric']}")  # fmt: skip
             case "ledger" if event["rows"]:
-                self.progress.print(f"[yellow]{len(event['rows'])} labels cannot be learnt as annotated[/] (all in "
-                                    f"ledger.jsonl); first: {event['rows'][0]}")  # fmt: skip
+                self.console.print(f"[yellow]{len(event['rows'])} labels cannot be learnt as annotated[/] (all in "
+                                   f"ledger.jsonl); first: {event['rows'][0]}")  # fmt: skip
             case "step":
                 self.progress.update(
                     self.bar, completed=event["step"], total=event["total_steps"], loss=f"{event['loss']:.3f}"
                 )
             case "eval":
                 self.progress.update(self.bar, completed=event["step"], total=event["total_steps"])
-                losses = "  ".join(f"{k} {v:.3f}" for k, v in event["losses"].items())
-                metrics = "  ".join(f"{k} {v:.4f}" for k, v in event["metrics"].items())
-                mark = "[green]★[/]" if event["best"] else " "
-                self.progress.print(f"{mark} step {event['step']:>5}  loss: {losses}  dev: {metrics}  "
-                                    f"[dim]{event['examples_per_s']:.0f} examples/s[/]")  # fmt: skip
+                self._add_row(event)
+                if self.tensorboard is not None:
+                    for kind in ("losses", "metrics"):
+                        for name, value in event[kind].items():
+                            self.tensorboard.add_scalar(f"{kind}/{name}", value, event["step"])
+                    self.tensorboard.add_scalar("learning_rate", event["learning_rate"], event["step"])
+
+    def _add_row(self, event: dict[str, Any]) -> None:
+        names = [name for e in self.events if e["event"] == "eval" for name in e["losses"]]
+        names = sorted(set(names), key=names.index)
+        metrics = list(event["metrics"])
+        table = Table("step", *(f"loss: {n}" for n in names), *(f"dev {m}" for m in metrics), "examples/s", "best",
+                      title="training")  # fmt: skip
+        for row in (e for e in self.events if e["event"] == "eval"):
+            losses = (f"{row['losses'][n]:.3f}" if n in row["losses"] else "" for n in names)
+            table.add_row(str(row["step"]), *losses, *(f"{row['metrics'][m]:.4f}" for m in metrics),
+                          f"{row['timing']['examples_per_s']:,.0f}", "★" if row["best"] else "",
+                          style="green" if row["best"] else "")  # fmt: skip
+        self.live.update(Group(table, self.progress), refresh=True)
+
+
+def _tensorboard(folder: Path) -> Any:
+    """Return a writer of TensorBoard's event files, or None where it is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    shutil.rmtree(folder, ignore_errors=True)  # a run that goes on sends its first events again
+    return SummaryWriter(str(folder))
 
 
 @contextmanager

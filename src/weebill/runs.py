@@ -1,10 +1,12 @@
 """One whole run from recipe to model folder: reads the data, trains, writes. Defines no loop and no loss."""
 
+import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -12,15 +14,20 @@ from weebill import templates
 from weebill.artifact import check_output
 from weebill.config import FinetuneRecipe, PretrainRecipe, Source
 from weebill.corpus import stream_texts
-from weebill.errors import ArtifactError, ConfigError
+from weebill.errors import ArtifactError, ConfigError, MissingExtraError
+from weebill.files import write_whole
 from weebill.formats import read_utterances
 from weebill.pairs import read_pairs
+from weebill.pictures import training_curves
 from weebill.predictor import load
 from weebill.report import RunDisplay, merge_progress
 from weebill.schema import ScoredPair, Utterance
 from weebill.sources import Mix, read_mix
 from weebill.teacher import Vectors, cache_folder, folder_fingerprint, teacher_vectors
 from weebill.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from weebill.checkpoint import Checkpoint
 
 
 def _check_paths(recipe: PretrainRecipe | FinetuneRecipe) -> None:
@@ -59,10 +66,94 @@ def _teacher(folder: str) -> Callable[[Sequence[str]], Vectors]:
     return lambda texts: teacher_vectors(predictor.embed, fingerprint, texts, cache_folder())
 
 
-def run_pretrain(
-    recipe: PretrainRecipe, output: Path, data_root: Path, console: Console, tokenizer: Tokenizer | None = None
+def training_folder(output: Path) -> Path:
+    """Return where a run keeps its checkpoint and log until the model is written."""
+    return output.with_name(f"{output.name}.training")
+
+
+def _checkpoint(
+    output: Path, resume: bool, recipe: PretrainRecipe | FinetuneRecipe, data: Sequence[Any]
+) -> "Checkpoint":
+    """Return the run's checkpoint; one that is there already is gone on with, never written over.
+
+    Raises:
+        ConfigError: a stopped run is there and `resume` is off.
+    """
+    from weebill.checkpoint import Checkpoint
+
+    path = training_folder(output) / "checkpoint.safetensors"
+    if path.exists() and not resume:
+        raise ConfigError(f"{path.parent}: expected no run there yet, got the checkpoint of a stopped one; add "
+                          f"--resume to go on with it, or delete the folder to start again")  # fmt: skip
+    digest = hashlib.sha256(recipe.model_dump_json().encode())
+    for item in data:
+        digest.update(repr(item).encode("utf-8", "surrogatepass"))
+    return Checkpoint(path, digest.hexdigest())
+
+
+def _notes(folder: Path, events: Sequence[Mapping[str, Any]], console: Console) -> dict[str, str | bytes]:
+    """Return what is kept with a model of its run: log, curves, TensorBoard's files."""
+    notes: dict[str, str | bytes] = {"log.jsonl": (folder / "log.jsonl").read_text(encoding="utf-8")}
+    ledgers = [event["rows"] for event in events if event["event"] == "ledger"]
+    if ledgers:
+        notes["ledger.jsonl"] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chain(*ledgers))
+    for file in folder.glob("tensorboard/*"):
+        notes[f"tensorboard/{file.name}"] = file.read_bytes()
+    try:
+        notes["curves.png"] = training_curves(events)
+    except MissingExtraError as error:
+        console.print(f"no picture of the curves: {error}")
+    return notes
+
+
+def _run(
+    recipe: PretrainRecipe | FinetuneRecipe,
+    output: Path,
+    inputs: Sequence[Any],
+    console: Console,
+    resume: bool,
+    train: Callable[[RunDisplay, "Checkpoint"], tuple[Any, dict[str, Any]]],
 ) -> None:
-    """Pretrain by recipe and write the model folder."""
+    """Train, write the model folder, say how it went; what a run that stops leaves behind is named in its error."""
+    from weebill.train import TrainingStopped, training_record
+
+    checkpoint = _checkpoint(output, resume, recipe, inputs)
+    folder = checkpoint.path.parent
+    with RunDisplay(console, recipe.task, folder) as display:
+
+        def write(model: Any, end: dict[str, Any]) -> None:
+            notes = _notes(folder, display.events, console)
+            model.save(output, training=training_record(recipe, end, inputs), extra_files=notes)
+
+        try:
+            model, end = train(display, checkpoint)
+        except TrainingStopped as stop:
+            step, batch = stop.end["best_step"], folder / "stopped-batch.safetensors"
+            if step:
+                write(stop.model, stop.end)
+                stop.add(f"the model of its best evaluation, step {step}, is in {output}")
+            write_whole(batch, stop.batch_bytes())
+            stop.add(f"the batch is in {batch}")
+            raise
+        except BaseException:
+            if not checkpoint.path.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+    write(model, end)
+    shutil.rmtree(folder)
+    shown = ", ".join(f"{k} {100 * v:.2f}" for k, v in end["metrics"].items() if k != "tag_loss")
+    console.print(f"best dev at step {end['best_step']}: {shown}; {end['timing']['seconds']:.0f} s; model in {output}")
+
+
+def run_pretrain(
+    recipe: PretrainRecipe,
+    output: Path,
+    data_root: Path,
+    console: Console,
+    tokenizer: Tokenizer | None = None,
+    resume: bool = False,
+) -> None:
+    """Pretrain by recipe and write the model folder; `resume` goes on with a run that was stopped."""
     check_output(output)
     _check_paths(recipe)
     if recipe.data.train:
@@ -73,32 +164,24 @@ def run_pretrain(
         triplets = templates.paraphrase_triplets("train")
         scored = [(ScoredPair(a, positive, 1.0), ScoredPair(a, negative, 0.0)) for a, positive, negative in triplets]
         mix.add_pairs(Source(path="embedded paraphrases"), list(chain(*scored)))
-    from weebill.artifact import write_model
     from weebill.pretraining import pretrain
-    from weebill.train import training_record
 
     tokenizer = tokenizer or _tokenizer(recipe, mix.texts, data_root, console)
     teacher = _teacher(recipe.teacher) if recipe.teacher else None
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
-        with RunDisplay(console, "pretrain", log) as display:
-            encoder, end = pretrain(recipe, mix, dev, display, tokenizer, teacher)
-        log.seek(0)
-        write_model(
-            output,
-            encoder.config,
-            encoder.tokenizer,
-            encoder.arrays(),
-            training=training_record(recipe, end, [*mix.records(), *dev]),
-            extra_files={"log.jsonl": log.read()},
-        )
-    console.print(f"best dev Spearman {100 * end['metrics']['spearman']:.2f} at step {end['best_step']}, "
-                  f"{end['seconds']:.0f} s; model in {output}")  # fmt: skip
+    _run(recipe, output, [*mix.records(), *dev], console, resume,
+         lambda display, checkpoint: pretrain(recipe, mix, dev, display, tokenizer, teacher, checkpoint, resume)
+         )  # fmt: skip
 
 
 def run_finetune(
-    recipe: FinetuneRecipe, output: Path, data_root: Path, console: Console, tokenizer: Tokenizer | None = None
+    recipe: FinetuneRecipe,
+    output: Path,
+    data_root: Path,
+    console: Console,
+    tokenizer: Tokenizer | None = None,
+    resume: bool = False,
 ) -> None:
-    """Fine-tune by recipe and write the model folder."""
+    """Fine-tune by recipe and write the model folder; `resume` goes on with a run that was stopped."""
     check_output(output)
     _check_paths(recipe)
     if recipe.data.train:
@@ -109,18 +192,9 @@ def run_finetune(
     if recipe.start is not None and not Path(recipe.start).exists():
         raise ArtifactError(f"start = {recipe.start!r}: expected a model folder, got nothing there; run `weebill "
                             f"pretrain` first or leave out `start` for random weights")  # fmt: skip
-    from weebill.train import finetune, training_record
+    from weebill.train import finetune
 
     tokenizer = tokenizer or _tokenizer(recipe, (u.text for u in train), data_root, console)
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
-        with RunDisplay(console, "finetune", log) as display:
-            model, end, ledger = finetune(recipe, train, dev, display, tokenizer)
-        log.seek(0)
-        ledger_text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ledger)
-        model.save(
-            output,
-            training=training_record(recipe, end, [*train, *dev]),
-            extra_files={"log.jsonl": log.read(), "ledger.jsonl": ledger_text},
-        )
-    shown = ", ".join(f"{k} {100 * v:.2f}" for k, v in end["metrics"].items() if k != "tag_loss")
-    console.print(f"best dev at step {end['best_step']}: {shown}; {end['seconds']:.0f} s; model in {output}")
+    _run(recipe, output, [*train, *dev], console, resume,
+         lambda display, checkpoint: finetune(recipe, train, dev, display, tokenizer, checkpoint, resume)[:2]
+         )  # fmt: skip

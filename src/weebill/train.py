@@ -4,23 +4,37 @@ import dataclasses
 import hashlib
 import json
 import math
+import signal
+import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from weebill import data, losses
 from weebill.backend import TorchBackend
+from weebill.checkpoint import (
+    Checkpoint,
+    load_optimizer,
+    load_random_states,
+    optimizer_tensors,
+    part,
+    prefixed,
+    random_states,
+)
 from weebill.config import EncoderConfig, FinetuneRecipe, Recipe, TrainingConfig
-from weebill.errors import ConfigError, DataError
+from weebill.errors import ConfigError, DataError, WeebillError
 from weebill.evaluate import evaluate
 from weebill.freezing import parameter_groups, trainable_table
 from weebill.multitask import MultiTaskModel
@@ -54,6 +68,8 @@ class Task:
         evaluate: scores on dev, more = better.
         metric: the score that chooses the best weights.
         begin_epoch: called before each epoch, with its number.
+        state: what begin_epoch decided, for a checkpoint.
+        load_state: sets what `state` returned.
     """
 
     plan: Callable[[int, np.random.Generator], Sequence[Plan]]
@@ -62,116 +78,263 @@ class Task:
     evaluate: Callable[[], dict[str, float]]
     metric: str
     begin_epoch: Callable[[int, np.random.Generator], None] = lambda epoch, rng: None
+    state: Callable[[], dict[str, Tensor]] = dict
+    load_state: Callable[[dict[str, Tensor]], None] = lambda state: None
 
 
 class TrainingStopped(DataError):
-    """The loss is not a finite number any more."""
+    """The loss is not a finite number any more.
+
+    `model` has the weights of its best evaluation, `end` is the end event up to there, `batch` what the loss was of.
+    """
+
+    def __init__(self, message: str, model: nn.Module, end: Event, batch: Batch):
+        super().__init__(message)
+        self.model, self.end, self.batch = model, end, batch
+
+    def add(self, what: str) -> None:
+        """Say more in the message."""
+        self.args = (f"{self}; {what}",)
+
+    def batch_bytes(self) -> bytes:
+        """Return the batch as a safetensors file."""
+        return save({name: t.cpu().contiguous() for name, t in self.batch.items()})
 
 
-def fit(model: nn.Module, task: Task, settings: TrainingConfig, seed: int, on_event: OnEvent) -> Event:
+class TrainingInterrupted(WeebillError):
+    """The user stopped the run after a step; its checkpoint is written."""
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    settings: TrainingConfig,
+    seed: int,
+    on_event: OnEvent,
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
+) -> Event:
     """Train `model` in place and leave it with the weights of its best evaluation on dev.
 
     Each step: learning rate, forward under autocast, sum of the loss parts, backward, clip, AdamW. Stops early after
     `patience` evaluations without a better score. What is drawn for a batch depends on the seed and the number of the
-    step alone.
+    step alone, dropout on torch's generator, which the checkpoint keeps: a run that goes on from it ends with the same
+    bits as one that was never stopped.
 
     Args:
         model: what `task.losses` gets; on the device and wrapped as accelerate sees fit.
         task: batches, losses and evaluation.
         settings: how long and how fast.
         seed: of everything random.
-        on_event: gets {"event": "start" | "step" | "eval" | "end", …}; the display and the log listen here.
+        on_event: gets {"event": "start" | "step" | "eval" | "end", …}; the display and the log listen here. A run that
+            goes on sends the events of its first part again, marked "again".
+        checkpoint: written at every evaluation, and after the step in which Ctrl-C is pressed.
+        resume: go on from the checkpoint.
 
     Returns:
-        The "end" event: steps, seconds, best step and its metrics.
+        The "end" event: steps, best step and its metrics, and under "timing" what differs from run to run.
 
     Raises:
-        TrainingStopped: the loss became NaN or infinite; the best weights so far are in place.
+        TrainingStopped: the loss became NaN or infinite.
+        TrainingInterrupted: Ctrl-C.
+        ArtifactError: no usable checkpoint to go on from.
+        ConfigError: the checkpoint is of another recipe or other data.
     """
-    set_seed(seed)
-    accelerator = Accelerator(mixed_precision=_precision(settings.precision), cpu=not torch.cuda.is_available())
-    groups = parameter_groups(model, settings)
-    on_event({"event": "start", "table": list(trainable_table(groups)), "metric": task.metric,
-              "device": str(accelerator.device), "precision": accelerator.mixed_precision})  # fmt: skip
-    raw = model
-    optimizer = torch.optim.AdamW(groups, fused=True)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    epochs, per_step = range(1, settings.epochs + 1), settings.accumulation_steps
-    total_steps = sum(math.ceil(len(task.plan(e, _rng(seed, "plan", e))) / per_step) for e in epochs)
-    warmup_steps = max(1, int(total_steps * settings.warmup_fraction))
-    eval_every = max(1, math.ceil(total_steps / settings.evals))
-    best: dict[str, Any] = {"step": 0, "metrics": {}, "value": -math.inf, "state": _copy_state(raw)}
-    stale, step, examples, started = 0, 0, 0, time.perf_counter()
-    means = _Means()
-    for epoch in epochs:
-        raw.eval()
-        task.begin_epoch(epoch, _rng(seed, "begin", epoch))
-        model.train()
-        plans = task.plan(epoch, _rng(seed, "plan", epoch))
-        for start in range(0, len(plans), per_step):
-            share = warmup_cosine(step, total_steps, warmup_steps, settings.final_fraction)
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * share
-            chosen = plans[start : start + per_step]
-            for part, plan in enumerate(chosen):
-                batch = task.collate(plan, _rng(seed, "batch", step * per_step + part))
-                with accelerator.autocast():
-                    parts = task.losses(model, plan, {k: v.to(accelerator.device) for k, v in batch.items()})
-                    loss = torch.stack(list(parts.values())).sum()
-                if not torch.isfinite(loss):
-                    raw.load_state_dict(best["state"])
-                    raise TrainingStopped(
-                        f"expected a finite loss, got {loss.item()} at step {step + 1} (data set {plan.source}, rows "
-                        f"{plan.rows.tolist()}); lower training.learning_rate or set training.precision to no"
-                    )
-                accelerator.backward(loss / len(chosen))
-                means.add(parts)
-                examples += len(plan.rows)
-            accelerator.clip_grad_norm_(raw.parameters(), settings.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            step += 1
-            if step % 10 == 0:
-                on_event({"event": "step", "step": step, "total_steps": total_steps, "loss": float(loss.detach())})
-            if step % eval_every == 0 or step == total_steps:
-                raw.eval()
-                metrics = task.evaluate()
-                model.train()
-                stale, improved = stale + 1, metrics[task.metric] > best["value"]
-                if improved:
-                    stale = 0
-                    best = {"step": step, "metrics": metrics, "value": metrics[task.metric], "state": _copy_state(raw)}
-                on_event({"event": "eval", "step": step, "total_steps": total_steps, "best": improved,
-                          "losses": means.take(), "metrics": metrics, "learning_rate": settings.learning_rate * share,
-                          "examples_per_s": examples / (time.perf_counter() - started)})  # fmt: skip
-                if stale >= settings.patience:
+    run = _Run(model, task, settings, seed, on_event, checkpoint)
+    if resume:
+        run.restore()
+    else:
+        run.emit({"event": "start", "table": list(trainable_table(run.groups)), "metric": task.metric,
+                  "device": str(run.accelerator.device), "precision": run.accelerator.mixed_precision})  # fmt: skip
+    with _interrupts() as interrupted:
+        for epoch, plans, first in run.rest():
+            if first == 0:
+                model.eval()
+                task.begin_epoch(epoch, _rng(seed, "begin", epoch))
+            run.model.train()
+            for start in range(first, len(plans), settings.accumulation_steps):
+                run.take_step(plans[start : start + settings.accumulation_steps])
+                if run.step % run.eval_every == 0 or run.step == run.total_steps:
+                    run.evaluate()
+                    run.save()
+                if interrupted():
+                    run.save()
+                    raise TrainingInterrupted(f"stopped after step {run.step} of {run.total_steps}"
+                                              + ("; --resume goes on from there" if checkpoint else ""))  # fmt: skip
+                if run.stale >= settings.patience:
                     break
-        if stale >= settings.patience:
-            break
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    raw.load_state_dict(best["state"])
-    raw.eval()
-    end = {"event": "end", "steps": step, "seconds": time.perf_counter() - started, "best_step": best["step"],
-           "metric": task.metric, "metrics": best["metrics"]}  # fmt: skip
-    on_event(end)
-    return end
+    return run.finish()
 
 
-class _Means:
-    """Means of loss parts since they were last taken; a part counts the batches that have it."""
+class _Run:
+    """The state of a run, and the few things that change it."""
 
-    def __init__(self) -> None:
-        self.sums: dict[str, tuple[Tensor, int]] = {}
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        settings: TrainingConfig,
+        seed: int,
+        on_event: OnEvent,
+        checkpoint: Checkpoint | None,
+    ):
+        set_seed(seed)
+        self.raw, self.task, self.settings, self.seed = model, task, settings, seed
+        self.on_event, self.checkpoint = on_event, checkpoint
+        self.accelerator = Accelerator(
+            mixed_precision=_precision(settings.precision), cpu=not torch.cuda.is_available()
+        )
+        self.groups = parameter_groups(model, settings)
+        self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.AdamW(self.groups, fused=True))
+        self.steps_by_epoch = [
+            math.ceil(len(task.plan(e, _rng(seed, "plan", e))) / settings.accumulation_steps)
+            for e in range(1, settings.epochs + 1)
+        ]
+        self.total_steps = sum(self.steps_by_epoch)
+        self.warmup_steps = max(1, int(self.total_steps * settings.warmup_fraction))
+        self.eval_every = max(1, math.ceil(self.total_steps / settings.evals))
+        self.step = self.stale = self.examples = 0
+        self.best_step, self.best_metrics, self.best_value = 0, dict[str, float](), -math.inf
+        self.best_weights = _copy_state(model)
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.events: list[Event] = []
+        self.started, self.seconds_before = time.perf_counter(), 0.0
 
-    def add(self, parts: dict[str, Tensor]) -> None:
-        for name, value in parts.items():
-            total, count = self.sums.get(name, (torch.zeros((), device=value.device), 0))
-            self.sums[name] = (total + value.detach(), count + 1)
+    def rest(self) -> Iterator[tuple[int, Sequence[Plan], int]]:
+        """Yield (epoch, its plans, the first plan still to do) from the current step on, until patience is out."""
+        done = self.step
+        for epoch, steps in enumerate(self.steps_by_epoch, start=1):
+            if self.stale >= self.settings.patience:
+                return
+            if done < steps:
+                plans = self.task.plan(epoch, _rng(self.seed, "plan", epoch))
+                yield epoch, plans, done * self.settings.accumulation_steps
+            done = max(0, done - steps)
 
-    def take(self) -> dict[str, float]:
-        means = {name: float(total) / count for name, (total, count) in self.sums.items()}
-        self.sums = {}
-        return means
+    def take_step(self, plans: Sequence[Plan]) -> None:
+        settings = self.settings
+        share = warmup_cosine(self.step, self.total_steps, self.warmup_steps, settings.final_fraction)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * share
+        for number, plan in enumerate(plans, start=self.step * settings.accumulation_steps):
+            batch = self.task.collate(plan, _rng(self.seed, "batch", number))
+            with self.accelerator.autocast():
+                parts = self.task.losses(self.model, plan, {k: v.to(self.accelerator.device) for k, v in batch.items()})
+                loss = torch.stack(list(parts.values())).sum()
+            if not torch.isfinite(loss):
+                raise TrainingStopped(f"expected a finite loss, got {loss.item()} at step {self.step + 1} (data set "
+                                      f"{plan.source}, rows {plan.rows.tolist()}); lower training.learning_rate or set "
+                                      f"training.precision to no", self.raw, self._best(), batch)  # fmt: skip
+            self.accelerator.backward(loss / len(plans))
+            for name, value in parts.items():
+                self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach()
+                self.counts[name] = self.counts.get(name, 0) + 1
+            self.examples += len(plan.rows)
+        self.accelerator.clip_grad_norm_(self.raw.parameters(), settings.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.step % 10 == 0:
+            self.on_event({"event": "step", "step": self.step, "total_steps": self.total_steps,
+                           "loss": float(loss.detach())})  # fmt: skip
+
+    def evaluate(self) -> None:
+        self.raw.eval()
+        metrics = self.task.evaluate()
+        self.model.train()
+        improved = metrics[self.task.metric] > self.best_value
+        self.stale = 0 if improved else self.stale + 1
+        if improved:
+            self.best_step, self.best_metrics, self.best_value = self.step, metrics, metrics[self.task.metric]
+            self.best_weights = _copy_state(self.raw)
+        losses = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        share = warmup_cosine(self.step - 1, self.total_steps, self.warmup_steps, self.settings.final_fraction)
+        self.emit({"event": "eval", "step": self.step, "total_steps": self.total_steps, "best": improved,
+                   "losses": losses, "metrics": metrics, "learning_rate": self.settings.learning_rate * share,
+                   "timing": {"seconds": self.seconds(), "examples_per_s": self.examples / self.seconds()},
+                   })  # fmt: skip
+
+    def finish(self) -> Event:
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        end = self._best()
+        self.emit(end)
+        return end
+
+    def _best(self) -> Event:
+        """Put the best weights in place and return the end event."""
+        self.raw.load_state_dict(self.best_weights)
+        self.raw.eval()
+        return {"event": "end", "steps": self.step, "best_step": self.best_step, "metric": self.task.metric,
+                "metrics": self.best_metrics, "timing": {"seconds": self.seconds()}}  # fmt: skip
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+        self.on_event(event)
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def save(self) -> None:
+        if self.checkpoint is None:
+            return
+        tensors = {
+            **prefixed("weights", self.raw.state_dict()),
+            **prefixed("best", self.best_weights),
+            **prefixed("optimizer", optimizer_tensors(self.optimizer)),
+            **prefixed("random", random_states()),
+            **prefixed("sums", self.sums),
+            **prefixed("task", self.task.state()),
+        }
+        scaler = self.accelerator.scaler
+        state = {
+            "step": self.step, "stale": self.stale, "examples": self.examples, "counts": self.counts,
+            "best_step": self.best_step, "best_metrics": self.best_metrics, "best_value": self.best_value,
+            "events": self.events, "seconds": self.seconds(), "scaler": scaler.state_dict() if scaler else None,
+        }  # fmt: skip
+        self.checkpoint.write(tensors, state)
+
+    def restore(self) -> None:
+        if self.checkpoint is None:
+            raise ConfigError("resume: expected a checkpoint to go on from, got none")
+        tensors, state = self.checkpoint.read()
+        self.raw.load_state_dict(part(tensors, "weights"))
+        self.best_weights = part(tensors, "best")
+        load_optimizer(self.optimizer, part(tensors, "optimizer"))
+        load_random_states(part(tensors, "random"))
+        self.sums = {name: t.to(self.accelerator.device) for name, t in part(tensors, "sums").items()}
+        self.task.load_state(part(tensors, "task"))
+        self.step, self.stale, self.examples = state["step"], state["stale"], state["examples"]
+        self.counts, self.seconds_before = state["counts"], state["seconds"]
+        self.best_step, self.best_metrics = state["best_step"], state["best_metrics"]
+        self.best_value = state["best_value"]
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.events = state["events"]
+        for event in self.events:
+            self.on_event(event | {"again": True})
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C was pressed once; pressed again, it interrupts at once."""
+    pressed = False
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _rng(seed: int, purpose: str, number: int) -> np.random.Generator:
@@ -196,6 +359,8 @@ def finetune(
     dev: Sequence[Utterance],
     on_event: OnEvent,
     tokenizer: Tokenizer | None = None,
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
 ) -> tuple[MultiTaskModel, Event, list[dict[str, Any]]]:
     """Train intent and entities on one encoder; returns the model, the end event and the ledger of lost labels."""
     if not train or not dev:
@@ -253,7 +418,7 @@ def finetune(
     if getattr(evaluate(predictor, dev[:1], show_progress=False), recipe.metric) is None:
         raise ConfigError(f"metric = {recipe.metric!r} needs dev rows annotated for it; choose another metric")
     task = Task(plan, collate, loss_parts, evaluate_dev, recipe.metric)
-    end = fit(model, task, recipe.training, recipe.seed, on_event)
+    end = fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
     return model, end, ledger
 
 
