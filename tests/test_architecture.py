@@ -11,7 +11,7 @@ SRC = Path(weebill.__file__).parent
 FLOORS = [
     {"errors", "schema"},
     {"config", "files", "symbol_row", "memory", "normalize"},
-    {"bpe", "tags", "metrics", "schedule"},
+    {"bpe", "tags", "metrics", "schedule", "golden"},
     {"counting", "offsets"},
     {"tokenizer"},
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
@@ -21,7 +21,7 @@ FLOORS = [
     {"multitask"},
     {"backend"},
     {"predictor"},
-    {"evaluate"},
+    {"evaluate", "verification"},
     {"report", "pictures"},
     {"train"},
     {"runs"},
@@ -30,7 +30,9 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}
-SIDEWAYS = {("schema", "errors"), ("data", "artifact"), ("tokenizer", "tokenizer_files")}  # the last: when called
+SIDEWAYS = {("schema", "errors"), ("data", "artifact")}
+SIDEWAYS |= {("tokenizer", "tokenizer_files")}  # when called: what it saves and loads
+SIDEWAYS |= {("sent_transformer", "verification"), ("multitask", "verification")}  # when called: `save` runs the road
 
 
 def _imports(path):

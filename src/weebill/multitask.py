@@ -39,6 +39,8 @@ class MultiTaskModel(nn.Module):
         self, folder: Path | str, training: dict[str, object] | None = None, extra_files: dict[str, str] | None = None
     ) -> None:
         """Write the model folder with its heads, atomically."""
+        from weebill.verification import golden_rows
+
         arrays = {
             f"{part}.{name}": t.detach().float().cpu().numpy()
             for part in ("intent_head", "tag_head")
@@ -46,7 +48,16 @@ class MultiTaskModel(nn.Module):
         }
         heads = Heads(self.intents, self.tags, self.config, arrays)
         encoder = self.encoder
-        write_model(Path(folder), encoder.config, encoder.tokenizer, encoder.arrays(), heads, training, extra_files)
+        write_model(
+            Path(folder),
+            encoder.config,
+            encoder.tokenizer,
+            encoder.arrays(),
+            heads,
+            training,
+            extra_files,
+            golden_rows(self),
+        )
 
     @classmethod
     def load(cls, folder: Path | str) -> "MultiTaskModel":

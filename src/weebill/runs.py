@@ -76,13 +76,8 @@ def run_pretrain(
         with RunDisplay(console, "pretrain", log) as display:
             encoder, end = pretrain(recipe, triplets, dev, display, tokenizer)
         log.seek(0)
-        from weebill.artifact import write_model
-
-        write_model(
+        encoder.save(
             output,
-            encoder.config,
-            encoder.tokenizer,
-            encoder.arrays(),
             training=training_record(recipe, end, [*triplets, *dev]),
             extra_files={"log.jsonl": log.read()},
         )

@@ -2,8 +2,10 @@
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import math
+import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from weebill import data, losses
+from weebill import __version__, data, losses
 from weebill.backend import TorchBackend
 from weebill.config import EncoderConfig, FinetuneRecipe, PretrainRecipe, Recipe, TrainingConfig
 from weebill.errors import ConfigError, DataError
@@ -273,14 +275,20 @@ def _start(recipe: Recipe, tokenizer: Tokenizer | None) -> SentenceTransformer:
 
 
 def training_record(recipe: Recipe, end: Event, inputs: Sequence[Any]) -> dict[str, object]:
-    """Return what weebill.json keeps of a run: recipe, metrics, versions and a fingerprint of the data."""
+    """Return what weebill.json keeps of a run: recipe, metrics, versions and a fingerprint of the data.
+
+    The fingerprint is of the content alone: where the files lie does not change it.
+    """
     digest = hashlib.sha256()
     for item in inputs:
-        digest.update(json.dumps(dataclasses.asdict(item), sort_keys=True).encode())
+        content = {name: value for name, value in dataclasses.asdict(item).items() if name != "source"}
+        digest.update(json.dumps(content, sort_keys=True).encode())
+    packages = ("torch", "numpy", "accelerate", "safetensors", "regex")
     return {
         "recipe": recipe.model_dump(),
         "result": {k: v for k, v in end.items() if k != "event"},
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        "versions": {"weebill": __version__, "python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in packages},
         "data_sha256": digest.hexdigest(),
         "data_rows": len(inputs),
     }
