@@ -155,7 +155,7 @@ def verify(
     """Check that a model still is, and still computes, what it was when written.
 
     Compares every file with its checksum, and token ids, embeddings, intents and entities of the golden texts in the
-    folder with what the model gives for them here. Exit code 0: all agree; 1: something differs; 2: not readable.
+    folder with what the model gives for them here. Exit code 0: all agree; 1: something differs; 2: no model to verify.
 
     Example: `weebill verify runs/massive`
 
@@ -167,7 +167,8 @@ def verify(
 
     report = check(model, implementation)
     out = Console()
-    out.print(show.verification(report, f"{model} with {implementation}"))
+    if report.rows:
+        out.print(show.verification(report, f"{model} with {implementation}"))
     problems = report.problems()
     for problem in problems:
         out.print(f"[bold red]differs:[/] {_escape(problem)}", soft_wrap=True, highlight=False)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from safetensors import SafetensorError
 
 from weebill.artifact import compare_files
 from weebill.backend import TorchBackend
-from weebill.errors import ConfigError, MissingExtraError
+from weebill.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from weebill.golden import GOLDEN_TEXTS, Golden, read_golden
 from weebill.predictor import Predictor, load
 
@@ -67,10 +68,15 @@ class VerifiedText:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What `verify` found; `files` maps the name of each file to "same", "changed" or "missing"."""
+    """What `verify` found.
+
+    `files` maps the name of each file to "same", "changed" or "missing". When changes keep the model from running,
+    `failure` says how and there are no `rows`.
+    """
 
     files: Mapping[str, str]
-    rows: Sequence[VerifiedText]
+    rows: Sequence[VerifiedText] = ()
+    failure: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -89,6 +95,8 @@ class VerifyReport:
             for name, what in self.files.items()
             if what != "same"
         ]
+        if self.failure is not None:
+            files.append(f"the model as it is now cannot run: {self.failure}")
         return files + [f"{row.golden.text!r}: {problem}" for row in self.rows for problem in row.problems()]
 
 
@@ -118,7 +126,7 @@ def verify(folder: Path | str, implementation: str = "weebill") -> VerifyReport:
         implementation: what runs it, "weebill" or "sentence-transformers"; the latter knows no intents and entities.
 
     Raises:
-        ArtifactError: not a weebill model, one that cannot be read, or one without golden vectors.
+        ArtifactError: not a weebill model, or one of a format that this weebill cannot verify.
         ConfigError: no such implementation.
         MissingExtraError: what runs it is not installed.
     """
@@ -130,8 +138,14 @@ def verify(folder: Path | str, implementation: str = "weebill") -> VerifyReport:
         raise ConfigError(f"expected an implementation to verify with, one of {', '.join(known)}, got "
                           f"{implementation!r}; correct it")  # fmt: skip
     folder = Path(folder)
-    files, golden = compare_files(folder), read_golden(folder)
-    got = known[implementation](folder, [row.text for row in golden])
+    files = compare_files(folder)
+    try:
+        golden = read_golden(folder)
+        got = known[implementation](folder, [row.text for row in golden])
+    except (ArtifactError, DataError) as error:
+        if set(files.values()) == {"same"}:
+            raise
+        return VerifyReport(files, failure=str(error))
     labels = implementation == "weebill"
     return VerifyReport(files, [VerifiedText(a, b, labels) for a, b in zip(golden, got, strict=True)])
 
@@ -157,9 +171,13 @@ def _run_sentence_transformers(folder: Path, texts: list[str]) -> list[Golden]:
         from sentence_transformers import SentenceTransformer as Peer
     except ImportError as error:
         raise MissingExtraError("sentence-transformers", "dev", "verifying with it") from error
-    peer = Peer(str(folder), device="cpu")
-    vectors = peer.encode(texts, batch_size=max(1, len(texts)), show_progress_bar=False)
-    ids = [list(peer.tokenizer(text)["input_ids"]) for text in texts]
+    try:
+        peer = Peer(str(folder), device="cpu")
+        vectors = peer.encode(texts, batch_size=max(1, len(texts)), show_progress_bar=False)
+        ids = [list(peer.tokenizer(text)["input_ids"]) for text in texts]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise ArtifactError(f"{folder}: expected a folder that sentence-transformers runs, got from it: {error!r}; "
+                            f"`weebill verify {folder}` tells what changed in it") from error  # fmt: skip
     return [Golden(text, row, vector) for text, row, vector in zip(texts, ids, vectors, strict=True)]
 
 

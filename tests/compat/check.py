@@ -21,6 +21,7 @@ from rich.table import Table
 import weebill
 from weebill import templates
 from weebill.config import FinetuneRecipe, PretrainRecipe, load_recipe
+from weebill.errors import WeebillError
 from weebill.golden import Golden, read_golden
 from weebill.runs import run_finetune, run_pretrain
 from weebill.verification import TOLERANCE
@@ -38,7 +39,8 @@ TORCH = "torch==2.13.0"
 def main(folders: list[Path]) -> int:
     console = Console()
     table = Table("sentence-transformers", "transformers", "tokenizers", "numpy", "model", "texts", "other ids",
-                  "max difference", "spaces at the ends", "typed [MASK]", "")  # fmt: skip
+                  "max difference", "outer spaces", "typed [MASK]", "",
+                  caption="weebill keeps outer spaces and reads a typed [MASK] as text")  # fmt: skip
     failures = []
     with tempfile.TemporaryDirectory() as scratch:
         for folder in folders or train_two(Path(scratch)):
@@ -103,4 +105,7 @@ def expected_rows(folder: Path) -> list[Golden]:
 
 
 if __name__ == "__main__":
-    sys.exit(main([Path(name) for name in sys.argv[1:]]))
+    try:
+        sys.exit(main([Path(name) for name in sys.argv[1:]]))
+    except WeebillError as error:
+        sys.exit(f"error: {error}")
