@@ -178,6 +178,13 @@ def test_removed_rows_and_files_are_noticed(folder):
     ]
 
 
+def test_a_model_that_lost_its_heads_is_noticed(folder):
+    shutil.rmtree(folder / "heads")
+    report = weebill.verify(folder)
+    assert report.files["heads/config.json"] == report.files["heads/model.safetensors"] == "missing"
+    assert not any(row.same_labels for row in report.rows) and report.max_difference < 1e-5
+
+
 def test_damage_that_stops_the_model_is_told_with_its_cause(folder):
     edit_golden(folder, 1, lambda row: row.pop("embedding"))
     report = weebill.verify(folder)

@@ -90,14 +90,14 @@ class VerifyReport:
 
     def problems(self) -> list[str]:
         """Return what differs, one message each; empty = the model is what was written."""
-        files = [
+        found = [
             f"{name}: expected the file as it was written, got it {what}; copy the folder again"
             for name, what in self.files.items()
             if what != "same"
         ]
         if self.failure is not None:
-            files.append(f"the model as it is now cannot run: {self.failure}")
-        return files + [f"{row.golden.text!r}: {problem}" for row in self.rows for problem in row.problems()]
+            found.append(f"the model as it is now cannot run: {self.failure}")
+        return found + [f"{row.golden.text!r}: {problem}" for row in self.rows for problem in row.problems()]
 
 
 def golden_rows(model: "SentenceTransformer | MultiTaskModel") -> list[Golden]:
