@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 TEXT ?= $(WEEBILL_DATA)/wiki/enwiki-sample.txt.gz
-.PHONY: help install demo test lint bench-tokenizer format clean
+.PHONY: help install demo test lint compat bench-tokenizer format clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -25,6 +25,9 @@ lint: install  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+compat: install  ## load MODEL=folder, or two small new models, in three versions of sentence-transformers, and compare
+	$(BIN)/python tests/compat/check.py $(MODEL)
+
 bench-tokenizer: install  ## tokenizer against tokenizers and tiktoken, on TEXT=20 MB or more of text
 	$(BIN)/python benchmarks/tokenizer.py $(TEXT)
 
@@ -32,5 +35,5 @@ format: install  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:  ## remove the environment and caches, keep runs/
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## remove the environments and caches, keep runs/
+	rm -rf .venv .compat .pytest_cache .mypy_cache .ruff_cache .hypothesis

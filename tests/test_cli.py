@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -39,7 +40,7 @@ def model(tmp_path_factory):
 
 def test_help_teaches_and_imports_no_torch():
     assert "weebill demo" in run("--help").stdout
-    for command in ("pretrain", "finetune", "evaluate", "parse", "embed", "demo"):
+    for command in ("pretrain", "finetune", "evaluate", "parse", "embed", "verify", "demo"):
         assert run(command, "--help").returncode == 0
     code = "import sys, weebill.cli; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -83,6 +84,19 @@ def test_evaluate_reads_pairs(model, tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["rows"] == 3 and -1 <= report["spearman"] <= 1 and "Spearman" in done.stdout
+
+
+def test_verify_says_whether_a_model_is_what_was_written(model, tmp_path):
+    done = run("verify", model)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " texts agree, largest difference " in done.stdout and "all 13 files are as written" in done.stdout
+    changed = shutil.copytree(model, tmp_path / "changed")
+    rows = (changed / "golden.jsonl").read_text(encoding="utf-8").replace('"hi"', '"ho"')
+    (changed / "golden.jsonl").write_text(rows, encoding="utf-8")
+    done = run("verify", changed)
+    assert done.returncode == 1 and done.stderr == ""
+    assert "differs: golden.jsonl: expected the file as it was written" in done.stdout
+    assert "differs: 'ho': expected the token ids" in done.stdout and "agree" not in done.stdout
 
 
 def test_tokenizer_commands(tmp_path):
@@ -138,6 +152,8 @@ BAD_INPUT = {
     "missing pairs": (["pretrain", "sts-qqp", "--data-root", "absent", "--output", "out"], None, "absent"),
     "no model": (["parse", "data.jsonl", "hi"], SPAN, "expected a weebill model folder, got a file"),
     "no model to embed": (["embed", "absent", "hi"], None, "got nothing there"),
+    "no model to verify": (["verify", "absent"], None, "got nothing there"),
+    "verify with what": (["verify", "MODEL", "--with", "onnx"], None, "weebill, sentence-transformers, got 'onnx'"),
     "texts twice": (["parse", "MODEL", "hi", "--input", "data.jsonl"], SPAN, "leave one out"),
     "missing start": (["finetune", "demo-finetune", "--set", "start=absent", "--output", "out"], None, "absent"),
     "missing corpus": (["tokenizer", "train", "--input", "absent.txt", "--output", "out"], None, "absent.txt"),

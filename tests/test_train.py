@@ -1,5 +1,6 @@
 """The loop and both tasks on small real data: they learn, they repeat, and what they write can be used."""
 
+import dataclasses
 import io
 import json
 
@@ -18,7 +19,7 @@ from weebill.schedule import warmup_cosine
 from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tokenizer import Tokenizer
-from weebill.train import Plan, Task, TrainingStopped, finetune, fit
+from weebill.train import Plan, Task, TrainingStopped, finetune, fit, training_record
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
 
@@ -65,6 +66,8 @@ def test_runs_write_a_folder_that_loads_and_chains(tmp_path, tokenizer):
     assert prediction.intent in {u.intent for u in templates.generate()[0]}
     record = json.loads((tmp_path / "nlu" / "weebill.json").read_text())["training"]
     assert record["recipe"]["start"] == str(tmp_path / "pre") and record["result"]["metrics"]
+    assert {"weebill", "python", "torch", "numpy", "accelerate", "safetensors", "regex"} == set(record["versions"])
+    assert weebill.verify(tmp_path / "pre").ok and weebill.verify(tmp_path / "nlu").ok
     assert [json.loads(line)["event"] for line in (tmp_path / "nlu" / "log.jsonl").read_text().splitlines()][
         -1
     ] == "end"
@@ -72,6 +75,18 @@ def test_runs_write_a_folder_that_loads_and_chains(tmp_path, tokenizer):
     with pytest.raises(ConfigError, match="another shape than the recipe's encoder section"):
         run_finetune(parse_recipe(wrong, FinetuneRecipe, "t"), tmp_path / "no", tmp_path, console)
     assert not (tmp_path / "no").exists()
+
+
+def test_the_fingerprint_is_of_the_data_not_of_where_it_lies():
+    rows = templates.generate()[0][:5]
+
+    def fingerprint(folder, rows):
+        moved = [dataclasses.replace(u, source=f"{folder}/{i}") for i, u in enumerate(rows)]
+        return training_record(_finetune_recipe(), {}, moved)["data_sha256"]
+
+    assert fingerprint("here", rows) == fingerprint("there", rows)
+    assert fingerprint("here", rows) != fingerprint("here", rows[::-1])
+    assert fingerprint("here", rows) != fingerprint("here", [dataclasses.replace(rows[0], intent="x"), *rows[1:]])
 
 
 def _task(losses, evaluate, batches=1):

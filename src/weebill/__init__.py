@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from weebill.schema import Entity, Prediction, ScoredPair, Utterance
     from weebill.sent_transformer import SentenceTransformer
     from weebill.tokenizer import Tokenizer
+    from weebill.verification import verify
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ _HOME = {
     "Utterance": "schema",
     "WeebillError": "errors",
     "load": "predictor",
+    "verify": "verification",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "Utterance",
     "WeebillError",
     "load",
+    "verify",
 ]
 
 

@@ -2,13 +2,16 @@
 
 config.json, model.safetensors, tokenizer.json, modules.json, 1_Pooling/, 2_Dense/ …  a sentence-transformers model
 heads/config.json, heads/model.safetensors                                           weebill's intent and tag heads
-weebill.json                                                                         format_version, encoder, training
+golden.jsonl                                                                         what the model gave for fixed texts
+weebill.json                                                                         format_version, encoder, training,
+                                                                                     SHA-256 of the files above
 """
 
+import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from weebill.config import EncoderConfig, HeadsConfig
 from weebill.errors import ArtifactError
+from weebill.golden import Golden, write_golden
 from weebill.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -71,9 +75,14 @@ def write_model(
     arrays: Arrays,
     heads: Heads | None = None,
     training: Mapping[str, Any] | None = None,
-    extra_files: Mapping[str, str] | None = None,
+    extra_files: Mapping[str, str | bytes] | None = None,
+    golden: Sequence[Golden] = (),
 ) -> None:
     """Write the folder beside its place, then move it there: readers see the old model or the new one, never half.
+
+    Args:
+        extra_files: name and content of notes beside the model; they are no part of it, so no checksum covers them.
+        golden: what the model gives for `golden.GOLDEN_TEXTS`; without them `verify` has nothing to compare with.
 
     Raises:
         ArtifactError: `folder` holds something that is no weebill model, or cannot be written.
@@ -86,9 +95,10 @@ def write_model(
         raise ArtifactError(f"{folder}: expected a place to write the model, got {error}; free it") from error
     try:
         fresh.chmod(0o755)
-        _fill(fresh, config, tokenizer, arrays, heads, training or {})
-        for name, text in (extra_files or {}).items():
-            (fresh / name).write_text(text, encoding="utf-8")
+        _fill(fresh, config, tokenizer, arrays, heads, training or {}, golden)
+        for name, body in (extra_files or {}).items():
+            (fresh / name).parent.mkdir(exist_ok=True)
+            (fresh / name).write_bytes(body.encode("utf-8") if isinstance(body, str) else body)
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
             folder.replace(old / "model")
@@ -109,6 +119,7 @@ def _fill(
     arrays: Arrays,
     heads: Heads | None,
     training: Mapping[str, Any],
+    golden: Sequence[Golden],
 ) -> None:
     tokenizer.save(folder, config.max_seq_len)
     encoder = {name: array for name, array in arrays.items() if not name.startswith("linear.")}
@@ -157,10 +168,25 @@ def _fill(
             folder / "heads" / "config.json",
             {"intents": heads.intents, "tags": heads.tags, "heads": heads.config.model_dump()},
         )
+    if golden:
+        write_golden(folder, golden)
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)  # safetensors makes them private to whoever trained the model
+    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     _json(
         folder / "weebill.json",
-        {"format_version": FORMAT_VERSION, "encoder": config.model_dump(), "training": dict(training)},
+        {
+            "format_version": FORMAT_VERSION,
+            "encoder": config.model_dump(),
+            "training": dict(training),
+            "files": files,
+        },
     )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _bert_config(config: EncoderConfig, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -193,12 +219,7 @@ def _json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_model(folder: Path) -> StoredModel:
-    """Read a model folder whole and check that its parts fit each other.
-
-    Raises:
-        ArtifactError: not a folder, not a weebill model, a newer format, a missing or damaged file.
-    """
+def _read_meta(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         what = "a file" if folder.exists() else "nothing there"
         raise ArtifactError(f"{folder}: expected a weebill model folder, got {what}; "
@@ -211,6 +232,16 @@ def read_model(folder: Path) -> StoredModel:
     if version != FORMAT_VERSION:
         raise ArtifactError(f"{folder / 'weebill.json'}: expected format_version {FORMAT_VERSION}, got {version!r}; "
                             f"upgrade weebill (pip install -U weebill) or retrain the model")  # fmt: skip
+    return meta
+
+
+def read_model(folder: Path) -> StoredModel:
+    """Read a model folder whole and check that its parts fit each other.
+
+    Raises:
+        ArtifactError: not a folder, not a weebill model, a newer format, a missing or damaged file.
+    """
+    meta = _read_meta(folder)
     try:
         config = EncoderConfig.model_validate(meta.get("encoder"))
     except ValidationError as error:
@@ -226,6 +257,25 @@ def read_model(folder: Path) -> StoredModel:
         if name not in arrays:
             raise ArtifactError(f"{folder}: expected the weight {name!r}, which is missing; copy the folder again")
     return StoredModel(config, tokenizer, arrays, _read_heads(folder / "heads"), meta.get("training", {}))
+
+
+def compare_files(folder: Path) -> dict[str, str]:
+    """Return how each file of a model compares, byte for byte, with what was written: "same", "changed" or "missing".
+
+    Covers every file but weebill.json itself, which holds the checksums, and notes such as log.jsonl.
+
+    Raises:
+        ArtifactError: not a weebill model, or one written before there were checksums.
+    """
+    files = _read_meta(folder).get("files")
+    if not isinstance(files, dict) or not files:
+        raise ArtifactError(f"{folder / 'weebill.json'}: expected the checksums of the model's files, got none: an "
+                            f"older weebill wrote it; train it again, or load and save it")  # fmt: skip
+    found = {}
+    for name, digest in files.items():
+        path = folder / name
+        found[name] = "missing" if not path.is_file() else "same" if _sha256(path) == digest else "changed"
+    return found
 
 
 def _read_heads(folder: Path) -> Heads | None:

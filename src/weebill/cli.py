@@ -151,6 +151,40 @@ def embed(
 
 
 @app.command()
+def verify(
+    model: Model,
+    implementation: Annotated[
+        str, typer.Option("--with", help="What runs the model: weebill or sentence-transformers.")
+    ] = "weebill",
+) -> None:
+    """Check that a model still is, and still computes, what it was when written.
+
+    Compares every file with its checksum, and token ids, embeddings, intents and entities of the golden texts in the
+    folder with what the model gives for them here. Exit code 0: all agree; 1: something differs; 2: no model to verify.
+
+    Example: `weebill verify runs/massive`
+
+    Example: `weebill verify runs/massive --with sentence-transformers`
+    """
+    from weebill import report as show
+    from weebill.verification import TOLERANCE
+    from weebill.verification import verify as check
+
+    report = check(model, implementation)
+    out = Console()
+    if report.rows:
+        out.print(show.verification(report, f"{model} with {implementation}"))
+    problems = report.problems()
+    for problem in problems:
+        out.print(f"[bold red]differs:[/] {_escape(problem)}", soft_wrap=True, highlight=False)
+    if problems:
+        sys.exit(1)
+    out.print(f"{len(report.rows)} texts agree, largest difference {report.max_difference:.1e} "
+              f"({TOLERANCE:.0e} allowed); all {len(report.files)} files are as written",
+              soft_wrap=True, highlight=False)  # fmt: skip
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
 ) -> None:

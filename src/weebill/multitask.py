@@ -1,6 +1,6 @@
 """MultiTaskModel = SentenceTransformer + intent head + tag head; returns logits and decodes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -36,9 +36,14 @@ class MultiTaskModel(nn.Module):
         return embedding_BE, self.intent_head(hidden_BTD[:, 0]), self.tag_head(hidden_BTD, attention_mask_BT)
 
     def save(
-        self, folder: Path | str, training: dict[str, object] | None = None, extra_files: dict[str, str] | None = None
+        self,
+        folder: Path | str,
+        training: dict[str, object] | None = None,
+        extra_files: Mapping[str, str | bytes] | None = None,
     ) -> None:
         """Write the model folder with its heads, atomically."""
+        from weebill.verification import golden_rows
+
         arrays = {
             f"{part}.{name}": t.detach().float().cpu().numpy()
             for part in ("intent_head", "tag_head")
@@ -46,7 +51,16 @@ class MultiTaskModel(nn.Module):
         }
         heads = Heads(self.intents, self.tags, self.config, arrays)
         encoder = self.encoder
-        write_model(Path(folder), encoder.config, encoder.tokenizer, encoder.arrays(), heads, training, extra_files)
+        write_model(
+            Path(folder),
+            encoder.config,
+            encoder.tokenizer,
+            encoder.arrays(),
+            heads,
+            training,
+            extra_files,
+            golden_rows(self),
+        )
 
     @classmethod
     def load(cls, folder: Path | str) -> "MultiTaskModel":

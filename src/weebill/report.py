@@ -19,6 +19,7 @@ from rich.text import Text
 from weebill.evaluate import EvalReport, PairReport
 from weebill.schema import Prediction
 from weebill.tokenizer_stats import TokenizerStats
+from weebill.verification import VerifyReport
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "bright_magenta", "bright_green")
 
@@ -167,6 +168,22 @@ def pair_scores(report: PairReport, title: str) -> Table:
     table.add_row("Spearman of cosine similarity", f"{100 * report.spearman:.2f}")
     table.add_row("Pearson of cosine similarity", f"{100 * report.pearson:.2f}")
     return table
+
+
+def verification(report: VerifyReport, title: str) -> Table:
+    """Return the table of a model's golden texts and how far it is from what it gave for them."""
+    table = Table("text", "tokens", "ids", "max difference", "labels", "", title=title)
+    for row in report.rows:
+        labels = "–" if not row.labels or row.golden.intent is None else _mark(row.same_labels)
+        text = Text(repr(row.golden.text), overflow="ellipsis", no_wrap=True)
+        text.truncate(44)
+        table.add_row(text, str(len(row.golden.token_ids)), _mark(row.same_ids), f"{row.max_difference:.1e}", labels,
+                      "[red]differs[/]" if any(row.problems()) else "[green]ok[/]")  # fmt: skip
+    return table
+
+
+def _mark(same: bool) -> str:
+    return "same" if same else "[red]other[/]"
 
 
 def tokenizer_tables(stats: TokenizerStats, title: str) -> Iterator[Table]:

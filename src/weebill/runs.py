@@ -80,15 +80,14 @@ def _checkpoint(
         ConfigError: a stopped run is there and `resume` is off.
     """
     from weebill.checkpoint import Checkpoint
+    from weebill.train import data_fingerprint
 
     path = training_folder(output) / "checkpoint.safetensors"
     if path.exists() and not resume:
         raise ConfigError(f"{path.parent}: expected no run there yet, got the checkpoint of a stopped one; add "
                           f"--resume to go on with it, or delete the folder to start again")  # fmt: skip
-    digest = hashlib.sha256(recipe.model_dump_json().encode())
-    for item in data:
-        digest.update(repr(item).encode("utf-8", "surrogatepass"))
-    return Checkpoint(path, digest.hexdigest())
+    run = f"{recipe.model_dump_json()} {data_fingerprint(data)}"
+    return Checkpoint(path, hashlib.sha256(run.encode()).hexdigest())
 
 
 def _notes(folder: Path, events: Sequence[Mapping[str, Any]], console: Console) -> dict[str, str | bytes]:

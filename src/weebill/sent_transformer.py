@@ -4,7 +4,7 @@ A post-LN BERT encoder with fixed sinusoidal positions: on disk it *is* a BertMo
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -161,9 +161,24 @@ class SentenceTransformer(nn.Module):
                 if name != "embeddings.token_type_embeddings.weight":
                     target.copy_(torch.from_numpy(arrays[name]))
 
-    def save(self, folder: Path | str, training: dict[str, object] | None = None) -> None:
+    def save(
+        self,
+        folder: Path | str,
+        training: dict[str, object] | None = None,
+        extra_files: Mapping[str, str | bytes] | None = None,
+    ) -> None:
         """Write the model folder, atomically; an older weebill model of that name is replaced."""
-        write_model(Path(folder), self.config, self.tokenizer, self.arrays(), training=training)
+        from weebill.verification import golden_rows
+
+        write_model(
+            Path(folder),
+            self.config,
+            self.tokenizer,
+            self.arrays(),
+            training=training,
+            extra_files=extra_files,
+            golden=golden_rows(self),
+        )
 
     @classmethod
     def load(cls, folder: Path | str, dropout: float | None = None) -> "SentenceTransformer":

@@ -2,8 +2,10 @@
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import math
+import platform
 import signal
 import threading
 import time
@@ -22,7 +24,7 @@ from accelerate.utils import set_seed
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from weebill import data, losses
+from weebill import __version__, data, losses
 from weebill.backend import TorchBackend
 from weebill.checkpoint import (
     Checkpoint,
@@ -440,15 +442,23 @@ def start_encoder(recipe: Recipe, tokenizer: Tokenizer | None) -> SentenceTransf
     return SentenceTransformer(EncoderConfig.model_validate(recipe.encoder.model_dump()), tokenizer)
 
 
-def training_record(recipe: Recipe, end: Event, inputs: Sequence[Any]) -> dict[str, object]:
-    """Return what weebill.json keeps of a run: recipe, metrics, versions and a fingerprint of the data."""
+def data_fingerprint(inputs: Sequence[Any]) -> str:
+    """Return a digest of dataclass values by their content: where their files lie does not change it."""
     digest = hashlib.sha256()
     for item in inputs:
-        digest.update(json.dumps(dataclasses.asdict(item), sort_keys=True).encode())
+        content = {name: value for name, value in dataclasses.asdict(item).items() if name != "source"}
+        digest.update(json.dumps(content, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def training_record(recipe: Recipe, end: Event, inputs: Sequence[Any]) -> dict[str, object]:
+    """Return what weebill.json keeps of a run: recipe, metrics, versions and a fingerprint of the data."""
+    packages = ("torch", "numpy", "accelerate", "safetensors", "regex")
     return {
         "recipe": recipe.model_dump(),
         "result": {k: v for k, v in end.items() if k != "event"},
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
-        "data_sha256": digest.hexdigest(),
+        "versions": {"weebill": __version__, "python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in packages},
+        "data_sha256": data_fingerprint(inputs),
         "data_rows": len(inputs),
     }

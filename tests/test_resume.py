@@ -1,0 +1,237 @@
+"""A run that was stopped, however, ends with the bits of a run that never was; what is wrong is said."""
+
+import io
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import chain
+
+import numpy as np
+import pytest
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from weebill import templates
+from weebill.config import FinetuneRecipe, PretrainRecipe, parse_recipe
+from weebill.errors import ArtifactError, ConfigError
+from weebill.runs import run_finetune, run_pretrain, training_folder
+from weebill.train import TrainingInterrupted, TrainingStopped
+
+SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
+TRAINING = {"epochs": 3, "batch_size": 16, "evals": 6, "learning_rate": 3e-3}
+
+
+class Crash(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Small data files: scored pairs, positives, texts, utterances."""
+    folder = tmp_path_factory.mktemp("data")
+    triplets = templates.paraphrase_triplets("train", 120)
+    lines = chain(*((f"{a}\t{p}\t1.0\n", f"{a}\t{n}\t0.0\n") for a, p, n in triplets))
+    (folder / "pairs.tsv").write_text("".join(lines), encoding="utf-8")
+    rows = templates.generate()[0][::40]
+    (folder / "texts.txt").write_text("".join(u.text + "\n" for u in rows[:60]), encoding="utf-8")
+    spans = [
+        {
+            "text": u.text,
+            "intent": u.intent,
+            "spans": [{"start": e.start, "end": e.end, "label": e.label} for e in u.entities],
+        }
+        for u in rows
+    ]
+    (folder / "nlu.jsonl").write_text("".join(json.dumps(s) + "\n" for s in spans), encoding="utf-8")
+    return folder
+
+
+PRETRAIN = {
+    "encoder": SMALL,
+    "training": TRAINING,
+    "mining": {"every_epochs": 1},
+    "data": {
+        "train": [{"path": "pairs.tsv", "loss": "in_batch_negatives"}, {"path": "texts.txt", "loss": "masked_lm"}],
+        "dev": "pairs.tsv",
+    },
+}
+FINETUNE = {
+    "encoder": SMALL,
+    "training": TRAINING,
+    "loss": {"token_dropout": 0.1},
+    "data": {"train": ["nlu.jsonl"], "dev": "nlu.jsonl"},
+}
+
+
+def _run(task, output, root, resume=False, **changes):
+    values = (PRETRAIN if task == "pretrain" else FINETUNE) | changes
+    console = Console(file=io.StringIO())
+    if task == "pretrain":
+        run_pretrain(parse_recipe(values, PretrainRecipe, "t"), output, root, console, resume=resume)
+    else:
+        run_finetune(parse_recipe(values, FinetuneRecipe, "t"), output, root, console, resume=resume)
+
+
+def _outcome(folder):
+    """Everything a run leaves but what the clock decides."""
+    weights = {
+        (path.relative_to(folder).as_posix(), name): array.tobytes()
+        for path in folder.rglob("*.safetensors")
+        for name, array in load_file(path).items()
+    }
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return weights, [{k: v for k, v in event.items() if k != "timing"} for event in log]
+
+
+@pytest.fixture(scope="module")
+def whole(root, tmp_path_factory):
+    """Runs that were never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    for task in ("pretrain", "finetune"):
+        _run(task, folder / task, root)
+    return {task: _outcome(folder / task) for task in ("pretrain", "finetune")}
+
+
+@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+def test_a_run_that_crashes_again_and_again_ends_with_the_same_bits(task, root, whole, tmp_path, monkeypatch):
+    from weebill import train
+
+    output, crashes, steps = tmp_path / "out", 0, random.Random(task)
+    take_step = train._Run.take_step
+    crash_at = None
+
+    def crashing(self, plans):
+        nonlocal crashes
+        if self.step == crash_at:
+            crashes += 1
+            raise Crash
+        take_step(self, plans)
+
+    monkeypatch.setattr(train._Run, "take_step", crashing)
+    for step in sorted(steps.sample(range(3, whole[task][1][-1]["steps"]), 4)):
+        crash_at = step
+        with pytest.raises(Crash):
+            _run(task, output, root, resume=(training_folder(output) / "checkpoint.safetensors").exists())
+    crash_at = None
+    _run(task, output, root, resume=True)
+    assert crashes == 4
+    weights, log = _outcome(output)
+    assert log == whole[task][1]
+    assert weights == whole[task][0]
+    assert not training_folder(output).exists()
+
+
+@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+def test_a_killed_process_ends_with_the_same_bits(task, root, whole, tmp_path):
+    output, recipe = tmp_path / "out", tmp_path / "recipe.toml"
+    values = PRETRAIN if task == "pretrain" else FINETUNE
+    sets = [f"--set={section}={json.dumps(value)}" for section, value in values.items()]
+    recipe.write_text(f'task = "{task}"\n', encoding="utf-8")
+    command = [sys.executable, "-m", "weebill", task, str(recipe), "--data-root", str(root), "--output", str(output)]
+    checkpoint = training_folder(output) / "checkpoint.safetensors"
+    process = subprocess.Popen([*command, *sets], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(random.Random(time.time_ns()).random() * 0.3)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and not output.exists()
+    subprocess.run([*command, *sets, "--resume"], check=True, capture_output=True)
+    weights, log = _outcome(output)
+    assert log == whole[task][1]
+    assert weights == whole[task][0]
+
+
+def test_ctrl_c_stops_after_the_step_and_says_how_to_go_on(root, whole, tmp_path, monkeypatch):
+    from weebill import train
+
+    output, take_step = tmp_path / "out", train._Run.take_step
+
+    def pressing(self, plans):
+        if self.step == 7:
+            signal.raise_signal(signal.SIGINT)
+        take_step(self, plans)
+
+    monkeypatch.setattr(train._Run, "take_step", pressing)
+    with pytest.raises(TrainingInterrupted, match=r"stopped after step 8 of \d+; --resume goes on from there"):
+        _run("finetune", output, root)
+    monkeypatch.setattr(train._Run, "take_step", take_step)
+    with pytest.raises(ConfigError, match=r"out\.training: expected no run there yet.*add --resume"):
+        _run("finetune", output, root)
+    other = FINETUNE["training"] | {"learning_rate": 1e-3}
+    with pytest.raises(ConfigError, match="expected the recipe and data this run was started with, got others"):
+        _run("finetune", output, root, resume=True, training=other)
+    assert (training_folder(output) / "checkpoint.safetensors").exists()
+    _run("finetune", output, root, resume=True)
+    assert _outcome(output) == whole["finetune"]
+
+
+def test_a_checkpoint_that_is_none_is_refused(root, tmp_path):
+    output = tmp_path / "out"
+    with pytest.raises(ArtifactError, match="expected the checkpoint of a stopped run, got nothing there"):
+        _run("finetune", output, root, resume=True)
+    assert not training_folder(output).exists()
+    training_folder(output).mkdir()
+    (training_folder(output) / "checkpoint.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(ArtifactError, match="expected a checkpoint, got"):
+        _run("finetune", output, root, resume=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(root, whole, tmp_path, monkeypatch):
+    from weebill import files
+
+    output, real, calls = tmp_path / "out", files.os.fdopen, 0
+
+    def failing(handle, mode):
+        nonlocal calls
+        calls += 1
+        file = real(handle, mode)
+        if calls == 3:
+            file.write(b"half of it")
+            file.close()
+            raise OSError(28, "No space left on device")
+        return file
+
+    monkeypatch.setattr(files.os, "fdopen", failing)
+    with pytest.raises(ArtifactError, match=r"checkpoint\.safetensors: .*No space left on device"):
+        _run("finetune", output, root)
+    monkeypatch.undo()
+    assert [p.name for p in training_folder(output).iterdir() if p.name.startswith(".")] == []
+    _run("finetune", output, root, resume=True)
+    assert _outcome(output) == whole["finetune"]
+
+
+def test_a_run_that_diverges_keeps_its_best_model_and_the_batch(root, tmp_path, monkeypatch):
+    from weebill import losses
+
+    output, real, calls = tmp_path / "out", losses.intent_loss, 0
+
+    def diverging(*args):
+        nonlocal calls
+        calls += 1
+        return real(*args) * (float("nan") if calls > 12 else 1.0)
+
+    monkeypatch.setattr(losses, "intent_loss", diverging)
+    with pytest.raises(
+        TrainingStopped, match=r"got nan at step 13 .*best evaluation, step \d+, is in .*; the batch is"
+    ):
+        _run("finetune", output, root)
+    batch = load_file(training_folder(output) / "stopped-batch.safetensors")
+    assert {"input_ids", "tags", "intents"} <= set(batch) and len(batch["input_ids"]) <= 16
+    weights, log = _outcome(output)
+    assert all(np.isfinite(np.frombuffer(w, dtype=np.float32)).all() for w in weights.values())
+    assert [event["event"] for event in log][:2] == ["ledger", "start"]
+    shutil.rmtree(training_folder(output))
+
+
+def test_what_a_run_leaves_in_its_folder(root, tmp_path):
+    _run("pretrain", tmp_path / "out", root)
+    picture = (tmp_path / "out" / "curves.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+    log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    evals = [event for event in log if event["event"] == "eval"]
+    assert len(evals) == 6 and {"masked_lm", "in_batch_negatives"} == set(evals[0]["losses"])
+    assert evals[-1]["timing"]["examples_per_s"] > 0
