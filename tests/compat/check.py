@@ -15,6 +15,7 @@ import tempfile
 import venv
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -38,8 +39,8 @@ TORCH = "torch==2.13.0"
 
 def main(folders: list[Path]) -> int:
     console = Console()
-    table = Table("sentence-transformers", "transformers", "tokenizers", "numpy", "model", "texts", "other ids",
-                  "max difference", "outer spaces", "typed [MASK]", "",
+    table = Table("sentence-\ntransformers", "trans-\nformers", "model", "texts", "other\nids", "max dif-\nference",
+                  "outer\nspaces", "typed\n[MASK]", "", box=box.SIMPLE, collapse_padding=True,
                   caption="weebill keeps outer spaces and reads a typed [MASK] as text")  # fmt: skip
     failures = []
     with tempfile.TemporaryDirectory() as scratch:
