@@ -64,6 +64,28 @@ class Triplet:
     group: int = 0
 
 
+def positive_groups(pairs: Sequence[ScoredPair], positive_score: float) -> dict[str, int]:
+    """Return the group of every text: texts linked by positive pairs, in any number of steps, share one.
+
+    Example:
+        >>> positive_groups([ScoredPair("a", "b", 1.0), ScoredPair("c", "b", 0.9), ScoredPair("a", "d", 0.1)], 0.8)
+        {'a': 0, 'b': 0, 'c': 0, 'd': 1}
+    """
+    parent: dict[str, str] = {}
+
+    def root(text: str) -> str:
+        while (up := parent.setdefault(text, text)) != text:
+            parent[text] = text = parent[up]
+        return text
+
+    for pair in pairs:
+        a, b = root(pair.a), root(pair.b)
+        if pair.score >= positive_score:
+            parent[a] = b
+    numbers: dict[str, int] = {}
+    return {text: numbers.setdefault(root(text), len(numbers)) for text in parent}
+
+
 def triplets_from_pairs(
     pairs: Sequence[ScoredPair], positive_score: float, negative_score: float, seed: int
 ) -> list[Triplet]:
@@ -80,30 +102,22 @@ def triplets_from_pairs(
         best = max((p.score for p in pairs), default=float("nan"))
         raise DataError(f"expected pairs scored at least {positive_score} as positives, got none among {len(pairs)} "
                         f"(highest {best}); lower loss.positive_score or add positive pairs")  # fmt: skip
-    parent: dict[str, str] = {}
-
-    def root(text: str) -> str:
-        while (up := parent.setdefault(text, text)) != text:
-            parent[text] = text = parent[up]
-        return text
-
+    group_of = positive_groups(pairs, positive_score)
     far: dict[str, list[str]] = {}
     for pair in pairs:
-        if pair.score >= positive_score:
-            parent[root(pair.a)] = root(pair.b)
-        elif pair.score <= negative_score:
+        if pair.score <= negative_score:
             far.setdefault(pair.a, []).append(pair.b)
             far.setdefault(pair.b, []).append(pair.a)
-    numbers: dict[str, int] = {}
+    numbers: dict[int, int] = {}
     texts = sorted({t for p in pairs for t in (p.a, p.b)})
     rng = np.random.default_rng(seed)
     out = []
     for i, pair in enumerate(positives):
         anchor, positive = (pair.a, pair.b) if i % 2 == 0 else (pair.b, pair.a)
-        group = root(anchor)
-        near = [t for t in (*far.get(anchor, ()), *far.get(positive, ())) if root(t) != group]
+        group = group_of[anchor]
+        near = [t for t in (*far.get(anchor, ()), *far.get(positive, ())) if group_of[t] != group]
         negative = near[int(rng.integers(len(near)))] if near else texts[int(rng.integers(len(texts)))]
-        while root(negative) == group and len(texts) > 2:
+        while group_of[negative] == group and len(texts) > 2:
             negative = texts[int(rng.integers(len(texts)))]
         out.append(Triplet(anchor, positive, negative, numbers.setdefault(group, len(numbers))))
     return out

@@ -19,7 +19,8 @@ from weebill import data, losses
 from weebill.backend import TorchBackend
 from weebill.config import EncoderConfig, FinetuneRecipe, PretrainRecipe, Recipe, TrainingConfig
 from weebill.errors import ConfigError, DataError
-from weebill.evaluate import evaluate, evaluate_pairs
+from weebill.evaluate import evaluate
+from weebill.evaluate_pairs import pair_correlations
 from weebill.freezing import parameter_groups, trainable_table
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import Predictor
@@ -181,8 +182,7 @@ def pretrain(
     predictor = Predictor(encoder.tokenizer, TorchBackend(encoder), longest, encoder.config.embedding_dim)
 
     def evaluate_dev() -> dict[str, float]:
-        report = evaluate_pairs(predictor, dev, show_progress=False)
-        return {"spearman": report.spearman, "pearson": report.pearson}
+        return pair_correlations(predictor, dev, show_progress=False)
 
     end = fit(encoder, epoch, loss_parts, evaluate_dev, "spearman", recipe.training, recipe.seed, on_event)
     return encoder, end
