@@ -13,7 +13,7 @@ from weebill import data, templates
 from weebill.backend import TorchBackend
 from weebill.config import FinetuneRecipe, PretrainRecipe, TrainingConfig, parse_recipe
 from weebill.errors import ConfigError, DataError
-from weebill.evaluate import evaluate_pairs
+from weebill.evaluate_pairs import pair_correlations
 from weebill.freezing import parameter_groups, trainable_table
 from weebill.predictor import Predictor
 from weebill.runs import run_finetune, run_pretrain
@@ -67,7 +67,7 @@ def test_pretraining_orders_unseen_paraphrases_better_than_an_untrained_encoder(
     dev = templates.paraphrase_pairs("dev", 300)
     _, end = pretrain(recipe, triplets, dev, events.append, tokenizer)
     untrained = SentenceTransformer(recipe.encoder, tokenizer).eval()
-    chance = evaluate_pairs(Predictor(tokenizer, TorchBackend(untrained), 128, 64), dev).spearman
+    chance = pair_correlations(Predictor(tokenizer, TorchBackend(untrained), 128, 64), dev)["spearman"]
     assert end["metrics"]["spearman"] > chance + 0.15
     losses = [e["losses"]["triplet"] for e in events if e["event"] == "eval"]
     assert losses[-1] < losses[0]
@@ -195,6 +195,21 @@ def test_masking_tokens_spares_special_ones(tokenizer):
     changed = masked != ids
     assert 0.2 < changed.sum() / (~special).sum() < 0.3 and set(masked[changed]) == {tokenizer.mask_id}
     assert data.mask_tokens(ids, tokenizer, 0.0, np.random.default_rng(0)) is ids
+
+
+def test_positive_groups_are_connected_components():
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rng = np.random.default_rng(0)
+    ends, scores = rng.integers(60, size=(50, 2)), rng.random(50)
+    group_of = data.positive_groups([ScoredPair(*map(str, e), s) for e, s in zip(ends, scores, strict=True)], 0.4)
+    linked = ends[scores >= 0.4].T
+    labels = connected_components(coo_array((np.ones(linked.shape[1]), linked), shape=(60, 60)), directed=False)[1]
+    for a in group_of:
+        assert {b for b in group_of if group_of[b] == group_of[a]} == {
+            b for b in group_of if labels[int(b)] == labels[int(a)]
+        }
 
 
 def test_triplets_from_pairs():

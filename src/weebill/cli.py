@@ -96,7 +96,8 @@ def evaluate(
     if data and (format in PAIR_FORMATS or (format is None and data.is_file() and is_pair_file(data))):
         if split:
             raise ConfigError(f"--split: expected none, as pairs have no splits, got {split!r}; leave it out")
-        embedded = embed_pairs(load(model), read_pairs(data, format))
+        pairs = read_pairs(data, format)  # wrong data show before the model is loaded
+        embedded = embed_pairs(load(model), pairs)
         scores = pair_report(embedded)
         table = show.pair_scores(scores, f"{model} on {where}")
         if pictures:

@@ -109,6 +109,9 @@ def _read_columns(path: Path) -> Iterator[ScoredPair]:
             continue
         yield _pair(fields[0], fields[1], 1.0, where)
         if width == 3:
+            if fields[1] == fields[2]:
+                raise DataError(f"{where}: expected a negative that differs from the positive, got {fields[1]!r} as "
+                                f"both; correct or remove the line")  # fmt: skip
             yield _pair(fields[0], fields[2], 0.0, where)
 
 
