@@ -55,4 +55,5 @@ def test_principal_plane_equals_scikit_learn():
     assert np.abs(points) == pytest.approx(np.abs(pca.transform(VECTORS)), abs=1e-5)
     assert shares == pytest.approx(pca.explained_variance_ratio_, abs=1e-5)
     assert np.array_equal(geometry.principal_plane(VECTORS)[0], points)
-    assert np.isfinite(geometry.principal_plane(VECTORS[:1].repeat(3, axis=0))[0]).all()
+    one_point, no_shares = geometry.principal_plane(VECTORS[:1])
+    assert (one_point.tolist(), no_shares) == ([[0, 0]], (0, 0))

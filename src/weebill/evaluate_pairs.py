@@ -66,8 +66,8 @@ class PairReport:
     """How well cosine similarity tells close pairs from others; None where the pairs cannot show it.
 
     Correlations, in [-1, 1], need two different scores. `average_precision`, `best_accuracy` (fractions) and
-    `best_threshold` (a similarity) need labels: the scores 0 and 1, both of them. The rest needs positive pairs, scored
-    at least POSITIVE_SCORE.
+    `best_threshold` (a similarity) need labels: the scores 0 and 1, both of them. Retrieval and alignment need positive
+    pairs, scored at least POSITIVE_SCORE; uniformity needs two different texts.
 
     Retrieval: each first text of a positive pair looks for its positive partners among all distinct second texts of the
     pairs, negatives' too. `recall_at_k` is the fraction of its partners among the k nearest, so one of two partners at
@@ -78,8 +78,8 @@ class PairReport:
     `alignment` (mean squared distance of positives, 0 to 4) and `uniformity` (log mean Gaussian kernel over distinct
     texts, at most MAX_UNIFORMITY_TEXTS drawn by seed): less = better, both after Wang & Isola 2020.
 
-    `intervals`: 95 % percentile bootstrap of each score given, resampling pairs, for retrieval queries, for uniformity
-    texts. They say what other pairs of the same kind could have shown, not what another training seed would.
+    `intervals`: `bootstrap.estimate` of each score given, drawing pairs; queries for retrieval, texts for uniformity.
+    They say what other pairs of the same kind could have shown, not what another training seed would.
     """
 
     rows: int
@@ -186,7 +186,7 @@ def pair_groups(embedded: EmbeddedPairs, seed: int = 0) -> list[PairGroup]:
     if len(values) <= 5:
         rows = {f"score {value:g}": np.flatnonzero(gold_N == value) for value in values}
     else:
-        fifth_N = np.clip((5 * gold_N + 1e-9).astype(int), 0, 4)  # 1e-9: three fifths times five is less than three
+        fifth_N = np.minimum((5 * gold_N).astype(int), 4)
         rows = {f"score {i / 5:g}–{(i + 1) / 5:g}": np.flatnonzero(fifth_N == i) for i in range(4, -1, -1)}
     places = {name: (embedded.first_N[found], embedded.second_N[found]) for name, found in rows.items() if len(found)}
     shuffled_N = np.random.default_rng(seed).permutation(embedded.second_N)

@@ -82,7 +82,8 @@ def principal_plane(vectors_ND: Vectors) -> tuple[Floats, tuple[float, float]]:
     Source: principal component analysis, as scikit-learn's PCA(2) up to sign.
     """
     centred_ND = vectors_ND.astype(np.float64) - vectors_ND.mean(axis=0, dtype=np.float64)
-    _, spread_K, axes_KD = np.linalg.svd(centred_ND, full_matrices=False)
+    with_zeros = np.pad(centred_ND, ((0, 1), (0, 0)))  # changes no axis, and gives even one row two
+    _, spread_K, axes_KD = np.linalg.svd(with_zeros, full_matrices=False)
     axes_2D = axes_KD[:2]
     axes_2D *= np.sign(axes_2D[np.arange(2), np.abs(axes_2D).argmax(axis=1)])[:, None]
     shares_K = spread_K**2 / max((spread_K**2).sum(), 1e-300)

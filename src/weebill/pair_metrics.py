@@ -35,7 +35,7 @@ def spearman(gold_N: Floats, similarity_N: Floats, counts_RN: Floats) -> Floats:
     """Return rank correlations in [-1, 1]; ties share their mean rank; 0.0 where one side is constant.
 
     Example:
-        >>> spearman(np.array([0.0, 1.0, 2.0]), np.array([0.1, 0.9, 0.8]), np.ones((1, 3))).tolist()
+        >>> spearman(np.array([0.0, 1.0, 2.0]), np.array([0.1, 0.9, 0.8]), np.ones((1, 3))).round(6).tolist()
         [0.5]
     """
     return _correlation(_ranks(gold_N, counts_RN), _ranks(similarity_N, counts_RN), counts_RN)
