@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,10 +81,34 @@ def test_evaluate_writes_a_report(model, tmp_path):
 def test_evaluate_reads_pairs(model, tmp_path):
     rows = ["a man plays\ta man is playing\t0.9", "a man plays\tit rains\t0.1", "dogs run\ta dog runs\t0.8"]
     (tmp_path / "pairs.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    done = run("evaluate", model, "--data", tmp_path / "pairs.tsv", "--output", tmp_path / "report.json")
+    arguments = ("evaluate", model, "--data", tmp_path / "pairs.tsv", "--pictures", tmp_path / "pictures")
+    done = run(*arguments, "--output", tmp_path / "report.json")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["rows"] == 3 and -1 <= report["spearman"] <= 1 and "Spearman" in done.stdout
+    assert report["rows"] == 3 and -1 <= report["spearman"] <= 1
+    assert report["average_precision"] is None and report["recall_at_1"] in (0, 0.5, 1)
+    shown = re.sub(r"[│ ]+", " ", done.stdout)
+    low, high = (f"{100 * edge:.2f}" for edge in report["intervals"]["spearman"])
+    assert f"Spearman (cosine) {100 * report['spearman']:.2f} {low} to {high}" in shown
+    assert "average precision needs labels 0 and 1" in shown
+    assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == ["map.png", "similarity.png"]
+
+
+def test_evaluate_reads_positive_pairs(model, tmp_path):
+    body = "a man plays\ta man is playing\ndogs run\ta dog runs\n"
+    (tmp_path / "positives.tsv").write_text(body, encoding="utf-8")
+    done = run("evaluate", model, "--data", tmp_path / "positives.tsv")
+    assert done.returncode == 0, done.stderr
+    shown = re.sub(r"[│ ]+", " ", done.stdout)
+    assert "positive pairs 2 (100.0 %)" in shown and "Spearman (cosine) needs two different scores" in shown
+    assert "retrieval: candidates 2" in shown and "recall@1" in shown
+
+
+def test_evaluate_draws_utterances(model, tmp_path):
+    write_spans(tmp_path / "rows.jsonl", templates.generate()[1][:40])
+    done = run("evaluate", model, "--data", tmp_path / "rows.jsonl", "--pictures", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_verify_says_whether_a_model_is_what_was_written(model, tmp_path):
@@ -163,6 +188,8 @@ BAD_INPUT = {
         ["tokenizer", "train", "--input", "data.jsonl", "--field", "utt", "--output", "out"], SPAN, "data.jsonl:1",
     ),
     "pairs with a split": (["evaluate", "MODEL", "--data", "data.jsonl", "--split", "x"], "a\tb\t1\n", "no splits"),
+    "pair with an empty text": (["evaluate", "MODEL", "--data", "data.jsonl"], "a\tb\n\tb\n", "data.jsonl:2"),
+    "pairs without an order": (["evaluate", "MODEL", "--data", "data.jsonl"], "a\tb\t0.5\n", "all scored 0.5"),
     "unknown normaliser": (
         ["tokenizer", "train", "--input", "data.jsonl", "--field", "text", "--normalize", "nfd", "--output", "out"],
         SPAN, "expected any of nfc, lowercase",

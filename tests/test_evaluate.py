@@ -8,11 +8,11 @@ import torch
 from weebill import metrics, templates
 from weebill.backend import TorchBackend
 from weebill.config import EncoderConfig, HeadsConfig
-from weebill.errors import DataError
-from weebill.evaluate import evaluate, evaluate_pairs
+from weebill.errors import ArtifactError, DataError
+from weebill.evaluate import evaluate
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import Predictor
-from weebill.schema import Entity, ScoredPair, Utterance
+from weebill.schema import Entity, Utterance
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tags import MISSING, align, tag_vocabulary
 from weebill.tokenizer import Tokenizer
@@ -76,11 +76,10 @@ def test_labels_the_model_does_not_know_count_as_missed(nlu):
     assert evaluate(nlu, extra).by_label["unheard_of"].recall == 0.0
 
 
-def test_pair_report_needs_an_order(nlu):
-    pairs = [ScoredPair("wake me up", "wake me up", 1.0), ScoredPair("wake me up", "play some jazz", 0.0)]
-    assert evaluate_pairs(nlu, pairs).spearman == pytest.approx(1.0)
-    with pytest.raises(DataError, match="expected pairs with at least two different scores, got 1 pairs with 1"):
-        evaluate_pairs(nlu, pairs[:1])
+def test_an_encoder_without_heads_is_refused(nlu):
+    encoder = Predictor(nlu.tokenizer, nlu.backend, 128, 64)
+    with pytest.raises(ArtifactError, match="expected a model with intent and tag heads, got an encoder"):
+        evaluate(encoder, ROWS)
 
 
 def test_truncated_texts_are_announced(nlu, caplog):

@@ -156,6 +156,12 @@ def test_pair_formats(tmp_path):
     assert [(p.b, p.score) for p in read_pairs(_write(tmp_path / "n", "a\tb\tnot a"))] == [("b", 1.0), ("not a", 0.0)]
 
 
+def test_published_rows_may_pair_a_text_with_itself(tmp_path):
+    sts = _write(tmp_path / "sts.csv", "main\tx\t2012\t01\t5\tthe same\tthe same")
+    qqp = _write(tmp_path / "qqp.tsv", "question1\tquestion2\tis_duplicate", "the same\tthe same\t1")
+    assert [read_pairs(path)[0].score for path in (sts, qqp)] == [1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("body", "format", "message"),
     [
@@ -168,6 +174,26 @@ def test_pair_formats(tmp_path):
         ("a\tb\n", "qqp", r"p:1: expected a header with question1, question2, is_duplicate"),
         ("only one\n", None, r"p:1: expected 2 or 3 fields separated by tabs, got 1"),
         ("a\tb\t0.5\na\tb\n", None, r"p:2: expected 3 fields separated by tabs, got 2"),
+        ("a\tb\tc\td\te\tf\n", None, r"p:1: expected 2 or 3 fields separated by tabs, got 6; an STS file has 7"),
+        ("question1\tquestion2\na\tb\n", None, r"p:1: expected a header with question1, question2, is_duplicate, got"),
+        ("a\tb\n\tb\n", None, r"p:2: expected two texts, got an empty first one; correct or remove the line"),
+        ("a\tb\n a\t \n", None, r"p:2: expected two texts, got an empty second one"),
+        ("m\tx\ty\t1\t5\tb\t\n", None, r"p:1: expected two texts, got an empty second one"),
+        ("question1\tquestion2\tis_duplicate\n\tb\t1\n", None, r"p:2: expected two texts, got an empty first one"),
+        ("a\tb\t0.5\na\tb\t\n", None, r"p:2: expected a score or a negative text in field 3, got nothing"),
+        ("a\tb\nc\tc\n", None, r"p:2: expected two different texts, got the same text twice: 'c'"),
+        ("a\ta\t1\n", None, r"p:1: expected two different texts, got the same text twice: 'a'"),
+        ("a\tb\ta\n", None, r"p:1: expected two different texts, got the same text twice scored 0 of 1: 'a'"),
+        ("a\tb\tb\n", None, r"p:1: expected a negative that differs from the positive, got 'b' as both"),
+        ("m\tx\ty\t1\t2.5\tb\tb\n", None, r"p:1: expected two different texts, got the same .* scored 0.5 of 1: 'b'"),
+        ("question1\tquestion2\tis_duplicate\na\ta\t0\n", None, r"p:2: expected two different texts, got the same"),
+        (
+            "sentence1\tsentence2\tscore\na\tb\t0.5\n",
+            None,
+            r"p:2: expected a negative text .* remove line 1 if it names",
+        ),
+        ("a\tb\tnan\n", None, r"p:1: expected a score from 0 to 1, got 'nan'"),
+        ("a\tb\t-0.1\n", None, r"p:1: expected a score from 0 to 1, got '-0.1'"),
         ("a\tb\t0.5\na\tb\tc\n", None, r"p:2: expected a score from 0 to 1, got 'c'"),
         ("a\tb\n", "csv", "expected one of sts, qqp, pairs, got 'csv'"),
     ],

@@ -13,7 +13,7 @@ from weebill.backend import TorchBackend
 from weebill.config import PretrainRecipe, parse_recipe
 from weebill.data import corrupt_tokens
 from weebill.errors import ConfigError, DataError
-from weebill.evaluate import evaluate_pairs
+from weebill.evaluate_pairs import pair_correlations
 from weebill.mining import mine_negatives
 from weebill.predictor import Predictor
 from weebill.pretraining import pretrain
@@ -57,7 +57,7 @@ def _mix(recipe, pairs):
 
 
 def _spearman(encoder, dev):
-    return evaluate_pairs(Predictor(encoder.tokenizer, TorchBackend(encoder), 128, 64), dev).spearman
+    return pair_correlations(Predictor(encoder.tokenizer, TorchBackend(encoder), 128, 64), dev)["spearman"]
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,21 @@ def test_masking_tokens_spares_special_ones(tokenizer):
     assert data.mask_tokens(ids, tokenizer, 0.0, np.random.default_rng(0)) is ids
 
 
+def test_positive_groups_are_connected_components():
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rng = np.random.default_rng(0)
+    ends, scores = rng.integers(60, size=(50, 2)), rng.random(50)
+    group_of = data.positive_groups([ScoredPair(*map(str, e), s) for e, s in zip(ends, scores, strict=True)], 0.4)
+    linked = ends[scores >= 0.4].T
+    labels = connected_components(coo_array((np.ones(linked.shape[1]), linked), shape=(60, 60)), directed=False)[1]
+    for a in group_of:
+        assert {b for b in group_of if group_of[b] == group_of[a]} == {
+            b for b in group_of if labels[int(b)] == labels[int(a)]
+        }
+
+
 def test_triplets_from_pairs():
     pairs = [
         ScoredPair("a", "b", 1.0), ScoredPair("b", "c", 1.0), ScoredPair("a", "x", 0.0), ScoredPair("d", "e", 0.9),

@@ -13,7 +13,8 @@ from weebill.errors import ConfigError, DataError, WeebillError
 from weebill.files import write_whole
 
 if TYPE_CHECKING:
-    from weebill.evaluate import EvalReport, PairReport
+    from weebill.evaluate import EvalReport
+    from weebill.evaluate_pairs import PairReport
 
 app = typer.Typer(
     help="The smallest, fastest road from raw text to intent, entities and embeddings.\n\n"
@@ -72,32 +73,47 @@ def evaluate(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split of the data.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the scores as JSON.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for map.png, the embeddings, and of pairs similarity.png.")
+    ] = None,
 ) -> None:
-    """Score a model on labelled data (intents, entities, exact match) or on scored pairs (rank correlation).
+    """Score a model on labelled data (intents, entities, exact match) or on pairs (correlation, retrieval and more).
 
     Example: `weebill evaluate runs/massive --data data/massive/en-US.jsonl --split dev`
 
-    Example: `weebill evaluate runs/pretrained --data data/stsb/sts-dev.csv`
+    Example: `weebill evaluate runs/pretrained --data data/stsb/sts-dev.csv --pictures runs/pretrained-pictures`
     """
     from weebill import report as show
+    from weebill.embedding_pictures import draw_pairs, draw_utterances
     from weebill.evaluate import evaluate as score
-    from weebill.evaluate import evaluate_pairs
+    from weebill.evaluate_pairs import embed_pairs, pair_report
     from weebill.formats import read_utterances
     from weebill.pairs import PAIR_FORMATS, is_pair_file, read_pairs
+    from weebill.pictures import new_figure
     from weebill.predictor import load
     from weebill.templates import generate
 
     where = f"{data or 'embedded data, dev'}{f' ({split})' if split else ''}"
+    name = where.rpartition("/")[2]
     scores: EvalReport | PairReport
+    if pictures:
+        new_figure(1, 1)  # says before the work, not after it, that matplotlib is not there
     if data and (format in PAIR_FORMATS or (format is None and data.is_file() and is_pair_file(data))):
         if split:
             raise ConfigError(f"--split: expected none, as pairs have no splits, got {split!r}; leave it out")
-        scores = evaluate_pairs(load(model), read_pairs(data, format))
+        pairs = read_pairs(data, format)  # wrong data show before the model is loaded
+        embedded = embed_pairs(load(model), pairs)
+        scores = pair_report(embedded)
         table = show.pair_scores(scores, f"{model} on {where}")
+        if pictures:
+            draw_pairs(embedded, scores, f"{model.name} on {name}", pictures)
     else:
         utterances = read_utterances(data, format=format, split=split) if data else generate()[1]
-        scores = score(load(model), utterances)
+        predictor = load(model)
+        scores = score(predictor, utterances)
         table = show.scores(scores, f"{model} on {where}")
+        if pictures:
+            draw_utterances(predictor, utterances, scores, f"{model.name} on {name}", pictures)
     Console().print(table)
     if output:
         write_whole(output, (json.dumps(scores.to_json(), indent=2) + "\n").encode())

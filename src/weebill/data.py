@@ -65,6 +65,28 @@ class Triplet:
     negative_group: int = -1
 
 
+def positive_groups(pairs: Sequence[ScoredPair], positive_score: float) -> dict[str, int]:
+    """Return the group of every text: texts linked by positive pairs, in any number of steps, share one.
+
+    Example:
+        >>> positive_groups([ScoredPair("a", "b", 1.0), ScoredPair("c", "b", 0.9), ScoredPair("a", "d", 0.1)], 0.8)
+        {'a': 0, 'b': 0, 'c': 0, 'd': 1}
+    """
+    parent: dict[str, str] = {}
+
+    def root(text: str) -> str:
+        while (up := parent.setdefault(text, text)) != text:
+            parent[text] = text = parent[up]
+        return text
+
+    for pair in pairs:
+        a, b = root(pair.a), root(pair.b)
+        if pair.score >= positive_score:
+            parent[a] = b
+    numbers: dict[str, int] = {}
+    return {text: numbers.setdefault(root(text), len(numbers)) for text in parent}
+
+
 def triplets_from_pairs(
     pairs: Sequence[ScoredPair], positive_score: float, negative_score: float, seed: int
 ) -> list[Triplet]:
@@ -83,24 +105,14 @@ def triplets_from_pairs(
         raise DataError(f"expected pairs of different texts scored at least {positive_score} as positives, got none "
                         f"among {len(pairs)} (highest score {best}); lower loss.positive_score or add positive "
                         f"pairs")  # fmt: skip
-    parent: dict[str, str] = {}
-
-    def root(text: str) -> str:
-        while (up := parent.setdefault(text, text)) != text:
-            parent[text] = text = parent[up]
-        return text
-
+    groups = positive_groups(pairs, positive_score)
     far: dict[str, list[str]] = {}
     for pair in pairs:
-        if pair.score >= positive_score:
-            parent[root(pair.a)] = root(pair.b)
-        elif pair.score <= negative_score:
+        if pair.score <= negative_score:
             far.setdefault(pair.a, []).append(pair.b)
             far.setdefault(pair.b, []).append(pair.a)
     texts = sorted({t for p in pairs for t in (p.a, p.b)})
-    numbers: dict[str, int] = {}
-    groups = {text: numbers.setdefault(root(text), len(numbers)) for text in texts}
-    if len(numbers) == 1:
+    if max(groups.values()) == 0:
         raise DataError(f"expected texts of different meanings, as negatives, got {len(texts)} texts that positive "
                         f"pairs link to one group; add pairs of other texts")  # fmt: skip
     rng = np.random.default_rng(seed)

@@ -8,7 +8,8 @@ from rich.console import Console
 from weebill import report, templates
 from weebill.artifact import check_output
 from weebill.config import FinetuneRecipe, PretrainRecipe, load_recipe
-from weebill.evaluate import evaluate, evaluate_pairs
+from weebill.evaluate import evaluate
+from weebill.evaluate_pairs import pair_correlations
 from weebill.predictor import load
 from weebill.runs import run_finetune, run_pretrain, training_folder
 from weebill.tokenizer import Tokenizer
@@ -42,8 +43,8 @@ def run_demo(output: Path, console: Console) -> None:
     console.rule("4 of 4  results on dev (templates never seen in training)")
     nlu = load(output / "model")
     table = report.scores(evaluate(nlu, dev), f"{output / 'model'} on the embedded dev split")
-    pairs = evaluate_pairs(load(output / "pretrained"), templates.paraphrase_pairs("dev"))
-    table.add_row("pretrained encoder: Spearman on paraphrases", f"{100 * pairs.spearman:.2f}")
+    pairs = pair_correlations(load(output / "pretrained"), templates.paraphrase_pairs("dev"))
+    table.add_row("pretrained encoder: Spearman on paraphrases", f"{100 * pairs['spearman']:.2f}")
     console.print(table)
     for text in EXAMPLES:
         console.print(report.coloured(nlu(text)))

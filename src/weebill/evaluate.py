@@ -1,4 +1,4 @@
-"""Run a predictor over labelled data and count: EvalReport, PairReport. Trains and draws nothing."""
+"""Run a predictor over labelled data and count: EvalReport. Pairs have evaluate_pairs.py; trains and draws nothing."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,13 +13,11 @@ from weebill.metrics import (
     exact_match,
     macro_f1,
     massive_slot_scores,
-    pearson,
     span_scores,
     span_scores_by_label,
-    spearman,
 )
 from weebill.predictor import Predictor
-from weebill.schema import Prediction, ScoredPair, Utterance
+from weebill.schema import Prediction, Utterance
 from weebill.tags import MISSING
 
 
@@ -49,25 +47,14 @@ class EvalReport:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class PairReport:
-    """Correlation of cosine similarity with gold scores, in [-1, 1]."""
-
-    rows: int
-    spearman: float
-    pearson: float
-
-    def to_json(self) -> dict[str, object]:
-        """Return the report as JSON values."""
-        return asdict(self)
-
-
 def evaluate(predictor: Predictor, utterances: Sequence[Utterance], show_progress: bool | None = None) -> EvalReport:
     """Return every score of the model on annotated utterances; full gold counts, also what the model cannot reach.
 
     Raises:
         DataError: no utterances.
+        ArtifactError: the model has no heads.
     """
+    predictor.require_heads()
     if not utterances:
         raise DataError("expected utterances to evaluate on, got none; check --data and --split")
     texts = [u.text for u in utterances]
@@ -134,19 +121,3 @@ def _without_unknown(utterance: Utterance, tags: set[str]) -> Utterance:
     if utterance.entities is None:
         return Utterance(utterance.text)
     return Utterance(utterance.text, None, tuple(e for e in utterance.entities if f"B-{e.label}" in tags))
-
-
-def evaluate_pairs(predictor: Predictor, pairs: Sequence[ScoredPair], show_progress: bool | None = None) -> PairReport:
-    """Return how well cosine similarity orders scored pairs.
-
-    Raises:
-        DataError: fewer than two different scores, so no order to compare with.
-    """
-    if len({p.score for p in pairs}) < 2:
-        raise DataError(f"expected pairs with at least two different scores, got {len(pairs)} pairs with "
-                        f"{len({p.score for p in pairs})}; rank correlation needs an order")  # fmt: skip
-    vectors = predictor.embed([p.a for p in pairs] + [p.b for p in pairs], show_progress=show_progress)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    similarity = (vectors[: len(pairs)] * vectors[len(pairs) :]).sum(axis=1).tolist()
-    gold = [p.score for p in pairs]
-    return PairReport(len(pairs), spearman(gold, similarity), pearson(gold, similarity))

@@ -3,12 +3,10 @@
 Empty input gives 0.0 where a ratio has nothing to divide by, as seqeval and scikit-learn (zero_division=0) do.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from weebill.errors import MissingExtraError
 from weebill.schema import Entity
 
 Spans = Sequence[Entity]
@@ -124,32 +122,3 @@ def _runs(labels: Sequence[str]) -> set[tuple[int, int, str]]:
                 found.add((start, i, labels[start]))
             start = i
     return found
-
-
-def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the rank correlation in [-1, 1]; 0.0 when one side is constant and so has no order.
-
-    Raises:
-        MissingExtraError: scipy is not installed.
-    """
-    return _correlation("spearmanr", a, b)
-
-
-def pearson(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the linear correlation in [-1, 1]; 0.0 when one side is constant.
-
-    Raises:
-        MissingExtraError: scipy is not installed.
-    """
-    return _correlation("pearsonr", a, b)
-
-
-def _correlation(name: str, a: Sequence[float], b: Sequence[float]) -> float:
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise MissingExtraError("scipy", "train", "correlation") from error
-    if min(a) == max(a) or min(b) == max(b):
-        return 0.0
-    value = float(getattr(stats, name)(a, b).statistic)
-    return 0.0 if math.isnan(value) else value

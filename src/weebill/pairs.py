@@ -10,6 +10,7 @@ from weebill.schema import ScoredPair
 
 STS_COLUMNS = 7  # genre, file, year, id, score, sentence1, sentence2; some rows carry more
 STS_SCALE = 5.0
+QQP_COLUMNS = ("question1", "question2", "is_duplicate")
 
 
 def read_pairs(path: Path | str, format: str | None = None) -> list[ScoredPair]:
@@ -22,7 +23,8 @@ def read_pairs(path: Path | str, format: str | None = None) -> list[ScoredPair]:
             negative; or a, b and a score from 0 to 1). Default: guessed from the first line.
 
     Raises:
-        DataError: missing, empty or malformed data, or an unknown format.
+        DataError: missing, empty or malformed data, or an unknown format; a text that is empty; a text paired with
+            itself, save in "sts" and "qqp" with the highest score, as a few of their published rows are.
     """
     path = Path(path)
     format = format or _guess(path)
@@ -43,7 +45,7 @@ def is_pair_file(path: Path) -> bool:
 
 def _guess(path: Path) -> str:
     fields = next(numbered_lines(path))[1].split("\t")
-    if "is_duplicate" in fields:
+    if set(QQP_COLUMNS) & set(fields):
         return "qqp"
     return "sts" if len(fields) >= STS_COLUMNS else "pairs"
 
@@ -56,21 +58,20 @@ def _read_sts(path: Path) -> Iterator[ScoredPair]:
             raise DataError(f"{where}: expected at least {STS_COLUMNS} fields separated by tabs, got {len(fields)}; "
                             f"correct the line")  # fmt: skip
         score = _number(fields[4], STS_SCALE, where)
-        yield ScoredPair(fields[5], fields[6], score / STS_SCALE, where)
+        yield _pair(fields[5], fields[6], score / STS_SCALE, where, published=True)
 
 
 def _read_qqp(path: Path) -> Iterator[ScoredPair]:
     reader = csv.reader((line + "\n" for _, line in numbered_lines(path)), delimiter="\t", strict=True)
     columns: list[int] = []
-    names = ("question1", "question2", "is_duplicate")
     try:
         for fields in reader:
             where = f"{path}:{reader.line_num}"
             if not columns:
-                if not set(names) <= set(fields):
-                    raise DataError(f"{where}: expected a header with {', '.join(names)}, got {fields}; name the "
+                if not set(QQP_COLUMNS) <= set(fields):
+                    raise DataError(f"{where}: expected a header with {', '.join(QQP_COLUMNS)}, got {fields}; name the "
                                     f"columns so")  # fmt: skip
-                columns = [fields.index(name) for name in names]
+                columns = [fields.index(name) for name in QQP_COLUMNS]
                 continue
             if len(fields) <= max(columns):
                 raise DataError(f"{where}: expected at least {max(columns) + 1} fields separated by tabs, got "
@@ -78,7 +79,7 @@ def _read_qqp(path: Path) -> Iterator[ScoredPair]:
             a, b, label = (fields[column] for column in columns)
             if label not in ("0", "1"):
                 raise DataError(f"{where}: expected is_duplicate 0 or 1, got {label!r}; correct the line")
-            yield ScoredPair(a, b, float(label), where)
+            yield _pair(a, b, float(label), where, published=True)
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: expected tab-separated fields with CSV quoting, got {error}; "
                         f"correct the quotes") from error  # fmt: skip
@@ -93,15 +94,36 @@ def _read_columns(path: Path) -> Iterator[ScoredPair]:
         width = width or len(fields)
         if len(fields) not in (2, 3) or len(fields) != width:
             wanted = width if width in (2, 3) else "2 or 3"
-            raise DataError(f"{where}: expected {wanted} fields separated by tabs, got {len(fields)}; correct the line")
+            other = "; an STS file has 7 or more" if len(fields) > 3 else ""
+            raise DataError(f"{where}: expected {wanted} fields separated by tabs, got {len(fields)}{other}; correct "
+                            f"the line")  # fmt: skip
+        if width == 3 and not fields[2].strip():
+            raise DataError(f"{where}: expected a score or a negative text in field 3, got nothing; correct the line")
         if width == 3 and scored is None:
             scored = _is_number(fields[2])
-        if width == 3 and scored:
-            yield ScoredPair(fields[0], fields[1], _number(fields[2], 1.0, where), where)
+        elif number == 2 and width == 3 and not scored and _is_number(fields[2]):
+            raise DataError(f"{where}: expected a negative text as on line 1, got the number {fields[2]!r}; remove "
+                            f"line 1 if it names the columns")  # fmt: skip
+        if scored:
+            yield _pair(fields[0], fields[1], _number(fields[2], 1.0, where), where)
             continue
-        yield ScoredPair(fields[0], fields[1], 1.0, where)
+        yield _pair(fields[0], fields[1], 1.0, where)
         if width == 3:
-            yield ScoredPair(fields[0], fields[2], 0.0, where)
+            if fields[1] == fields[2]:
+                raise DataError(f"{where}: expected a negative that differs from the positive, got {fields[1]!r} as "
+                                f"both; correct or remove the line")  # fmt: skip
+            yield _pair(fields[0], fields[2], 0.0, where)
+
+
+def _pair(a: str, b: str, score: float, where: str, published: bool = False) -> ScoredPair:
+    """Return a pair whose texts can be compared; see `read_pairs` for what is refused."""
+    if not a.strip() or not b.strip():
+        place = "first" if not a.strip() else "second"
+        raise DataError(f"{where}: expected two texts, got an empty {place} one; correct or remove the line")
+    if a == b and not (published and score == 1):
+        what = "the same text twice" + (f" scored {score:g} of 1" if score < 1 else "")
+        raise DataError(f"{where}: expected two different texts, got {what}: {a!r}; correct or remove the line")
+    return ScoredPair(a, b, score, where)
 
 
 _READERS: dict[str, Callable[[Path], Iterator[ScoredPair]]] = {

@@ -3,12 +3,15 @@
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from weebill.errors import ArtifactError, MissingExtraError
 from weebill.files import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Pieces = Sequence[tuple[str, Sequence[int]]]
 _BACKGROUNDS = ("#cfe8ff", "#ffe0b8", "#d8f3cf", "#f3d4f0", "#fff3b0")
@@ -57,13 +60,7 @@ def plot_size_curve(curve: Sequence[tuple[int, float]], path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
         ArtifactError: the picture cannot be written, or its kind is not known.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plots", "drawing") from error
-    import io
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = new_figure(7, 4.5)
     axes = figure.subplots()
     axes.plot([size for size, _ in curve], [value for _, value in curve], marker="o")
     axes.set_xscale("log", base=2)
@@ -73,6 +70,30 @@ def plot_size_curve(curve: Sequence[tuple[int, float]], path: Path) -> None:
     axes.grid(alpha=0.3)
     for size, value in curve:
         axes.annotate(f"{value:.2f}", (size, value), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=8)
+    save_figure(figure, path)
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure, inches wide and high.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plots", "drawing") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as .png, .svg or .pdf.
+
+    Raises:
+        ArtifactError: the picture cannot be written, or its kind is not known.
+    """
+    import io
+
     body = io.BytesIO()
     try:
         figure.savefig(body, format=path.suffix.lstrip(".") or "png", dpi=150)

@@ -38,6 +38,16 @@ class Predictor:
         """Return intent and entities of one text."""
         return self.parse([text])[0]
 
+    def require_heads(self) -> None:
+        """Refuse an encoder without heads where they are needed.
+
+        Raises:
+            ArtifactError: the model has no heads.
+        """
+        if not self.intents:
+            raise ArtifactError("expected a model with intent and tag heads, got an encoder; fine-tune it first: "
+                                "weebill finetune RECIPE --set start=FOLDER --output DIR")  # fmt: skip
+
     def outputs(
         self, texts: Sequence[str], batch_size: int = 64, show_progress: bool | None = None
     ) -> Iterator[tuple[npt.NDArray[np.int64], EncodedBatch, ModelOutput]]:
@@ -53,9 +63,7 @@ class Predictor:
         Raises:
             ArtifactError: the model has no heads.
         """
-        if not self.intents:
-            raise ArtifactError("expected a model with intent and tag heads, got an encoder; fine-tune it first: "
-                                "weebill finetune RECIPE --set start=FOLDER --output DIR")  # fmt: skip
+        self.require_heads()
         found: dict[int, Prediction] = {}
         for rows, batch, output in self.outputs(texts, show_progress=show_progress):
             decoded = self.decode([texts[i] for i in rows], batch, output)

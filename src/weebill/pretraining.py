@@ -14,7 +14,7 @@ from weebill.backend import TorchBackend
 from weebill.checkpoint import Checkpoint
 from weebill.config import PretrainRecipe
 from weebill.errors import ConfigError, DataError
-from weebill.evaluate import evaluate_pairs
+from weebill.evaluate_pairs import pair_correlations
 from weebill.heads import MaskedLMHead
 from weebill.mining import mine_negatives
 from weebill.predictor import Predictor
@@ -234,8 +234,7 @@ def pretrain(
     predictor = Predictor(encoder.tokenizer, TorchBackend(encoder), encoder.config.max_seq_len, width)
 
     def evaluate_dev() -> dict[str, float]:
-        report = evaluate_pairs(predictor, dev, show_progress=False)
-        return {"spearman": report.spearman, "pearson": report.pearson}
+        return pair_correlations(predictor, dev, show_progress=False)
 
     task = Task(work.plan, work.collate, work.losses, evaluate_dev, recipe.metric, work.begin_epoch, work.state,
                 work.load_state)  # fmt: skip

@@ -16,7 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from weebill.evaluate import EvalReport, PairReport
+from weebill.bootstrap import LEVEL
+from weebill.evaluate import EvalReport
+from weebill.evaluate_pairs import PairReport
 from weebill.schema import Prediction
 from weebill.tokenizer_stats import TokenizerStats
 from weebill.verification import VerifyReport
@@ -161,12 +163,28 @@ def scores(report: EvalReport, title: str) -> Table:
     return table
 
 
+def headline(report: EvalReport) -> str:
+    """Return the score that a map of the texts should show, in one line."""
+    value = report.intent_accuracy
+    return "intents not annotated" if value is None else f"intent accuracy {100 * value:.2f} %"
+
+
 def pair_scores(report: PairReport, title: str) -> Table:
-    """Return the table of a pair report, times 100 as STS papers print it."""
-    table = Table("score", "value", title=title)
+    """Return the table of a pair report with its intervals."""
+    table = Table("score", "value", f"{100 * LEVEL:.0f} % interval", title=title)
     table.add_row("pairs", f"{report.rows:,}")
-    table.add_row("Spearman of cosine similarity", f"{100 * report.spearman:.2f}")
-    table.add_row("Pearson of cosine similarity", f"{100 * report.pearson:.2f}")
+    table.add_row("positive pairs", f"{report.positives:,} ({100 * report.positives / report.rows:.1f} %)")
+    if report.queries:
+        table.add_row("retrieval: queries", f"{report.queries:,}")
+        table.add_row("retrieval: candidates", f"{report.candidates:,}")
+    for name, (label, needs) in _PAIR_SCORES.items():
+        if name in report.intervals:
+            value, interval = _pair_score(report, name)
+            table.add_row(label, value, interval)
+        else:
+            table.add_row(label, f"[dim]needs {needs}[/]")
+        if name == "best_accuracy" and report.best_threshold is not None:
+            table.add_row("  from a similarity of", f"{report.best_threshold:.3f}")
     return table
 
 
@@ -184,6 +202,34 @@ def verification(report: VerifyReport, title: str) -> Table:
 
 def _mark(same: bool) -> str:
     return "same" if same else "[red]other[/]"
+
+
+def pair_headline(report: PairReport) -> str:
+    """Return the score that these pairs are about, with its interval, in one line."""
+    name = next(n for n in ("average_precision", "spearman", "recall_at_1", "alignment") if n in report.intervals)
+    value, interval = _pair_score(report, name)
+    return f"{_PAIR_SCORES[name][0]} {value} ({interval})"
+
+
+_PAIR_SCORES = {
+    "spearman": ("Spearman (cosine)", "two different scores"),
+    "pearson": ("Pearson (cosine)", "two different scores"),
+    "average_precision": ("average precision", "labels 0 and 1"),
+    "best_accuracy": ("best-threshold accuracy", "labels 0 and 1"),
+    "recall_at_1": ("recall@1", "positive pairs"),
+    "recall_at_5": ("recall@5", "positive pairs"),
+    "recall_at_10": ("recall@10", "positive pairs"),
+    "mean_reciprocal_rank": ("mean reciprocal rank", "positive pairs"),
+    "alignment": ("alignment (less = better)", "positive pairs"),
+    "uniformity": ("uniformity (less = better)", "two different texts"),
+}
+
+
+def _pair_score(report: PairReport, name: str) -> tuple[str, str]:
+    """Return value and interval as shown: times 100 as STS papers do, distances as they are."""
+    factor, digits = (1, 3) if name in ("alignment", "uniformity") else (100, 2)
+    value, low, high = (f"{factor * x:.{digits}f}" for x in (getattr(report, name), *report.intervals[name]))
+    return value, f"{low} to {high}"
 
 
 def tokenizer_tables(stats: TokenizerStats, title: str) -> Iterator[Table]:
