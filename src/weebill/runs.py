@@ -13,7 +13,7 @@ from weebill.artifact import check_output
 from weebill.config import FinetuneRecipe, PretrainRecipe, Recipe
 from weebill.corpus import stream_texts
 from weebill.data import Triplet, triplets_from_pairs
-from weebill.errors import ArtifactError, ConfigError
+from weebill.errors import ConfigError
 from weebill.formats import read_utterances
 from weebill.pairs import read_pairs
 from weebill.report import RunDisplay, merge_progress
@@ -101,9 +101,6 @@ def run_finetune(
         dev = _read_split(data_root, str(recipe.data.dev), recipe.data.format)
     else:
         train, dev = templates.generate()
-    if recipe.start is not None and not Path(recipe.start).exists():
-        raise ArtifactError(f"start = {recipe.start!r}: expected a model folder, got nothing there; run `weebill "
-                            f"pretrain` first or leave out `start` for random weights")  # fmt: skip
     from weebill.train import finetune, training_record
 
     tokenizer = tokenizer or _tokenizer(recipe, (u.text for u in train), data_root, console)
