@@ -67,6 +67,6 @@ def test_torch_free_rooms_import_without_torch():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import weebill, weebill.tokenizer, weebill.tags, weebill.formats, weebill.templates, weebill.predictor, "
-        "weebill.evaluate, weebill.report, weebill.cli"
+        "weebill.evaluate, weebill.report, weebill.cli, weebill.bert"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -291,10 +291,13 @@ def read_arrays(path: Path) -> Arrays:
     """Read weights as float32.
 
     Raises:
-        ArtifactError: missing, damaged, or numbers that numpy does not have (bfloat16).
+        ArtifactError: missing, damaged, or of numbers that numpy does not have (bfloat16).
     """
     try:
         arrays = load_file(path)
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise ArtifactError(f"{path}: expected a safetensors file, got {error}; copy the folder again") from error
+    except TypeError as error:
+        raise ArtifactError(f"{path}: expected weights as float32 or float16, got: {error}; save them as one of "
+                            f"those") from error  # fmt: skip
     return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}

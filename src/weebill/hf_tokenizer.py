@@ -27,10 +27,10 @@ class HuggingFaceTokenizer:
 
     Args:
         inner: a `tokenizers.Tokenizer`; its truncation and padding are switched off.
-        roles: special token by role (pad, cls, sep, mask, unk); "pad" and "cls" are needed.
+        roles: special token by role (pad, cls, sep, mask, unk), each in the vocabulary; "pad" is needed.
 
     Raises:
-        ArtifactError: no token to pad with, or texts are not framed by any.
+        ArtifactError: there is no token to pad with, or none that a text begins with.
     """
 
     def __init__(self, inner: Any, roles: Mapping[str, str]):
@@ -53,6 +53,10 @@ class HuggingFaceTokenizer:
                                 f"{missing}; use the checkpoint's own")  # fmt: skip
         self.pad_id = vocabulary[self._roles["pad"]]
         self.mask_id = vocabulary.get(self._roles.get("mask", ""))
+        self._unknown_id = vocabulary.get(self._roles.get("unk", ""), self.pad_id)
+        typed = inner.encode(" ".join(self.special_tokens), add_special_tokens=False).ids
+        # of a WordPiece none; a Unigram has their names in its vocabulary and finds them even so
+        self._forbidden = set(typed) & set(self.special_tokens.values()) - {self._unknown_id}
 
     def encode(self, text: str, max_length: int | None = None) -> Encoding:
         """Return the tokens of a text within its frame.
@@ -91,13 +95,14 @@ class HuggingFaceTokenizer:
     def _framed(self, text: str, found: Any, max_length: int | None) -> Encoding:
         before, after = self.frame
         keep = len(found) if max_length is None else max(0, max_length - len(before) - len(after))
-
-        spans = found.offsets[:keep]  # taken now: `found` holds twenty times what is needed of it
+        ids, spans = found.ids[:keep], found.offsets[:keep]  # taken now: `found` holds many times as much
+        if self._forbidden:
+            ids = [self._unknown_id if token_id in self._forbidden else token_id for token_id in ids]
 
         def offsets() -> list[tuple[int, int]]:
             return [(0, 0)] * len(before) + [_trimmed(text, *span) for span in spans] + [(0, 0)] * len(after)
 
-        return Encoding([*before, *found.ids[:keep], *after], offsets, max(0, len(found) - keep))
+        return Encoding([*before, *ids, *after], offsets, max(0, len(found) - keep))
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

@@ -39,8 +39,7 @@ class RunDisplay:
         self.bar = self.progress.add_task(title, total=None, loss="–")
 
     def __enter__(self) -> "RunDisplay":
-        self.progress.start()
-        return self
+        return self  # the bar begins with the run: what fails before, or is downloaded, has the screen to itself
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -57,6 +56,7 @@ class RunDisplay:
                 self.progress.print(trainable(event["table"]))
                 self.progress.print(f"device {event['device']}, precision {event['precision']}, "
                                     f"early stopping on dev {event['metric']}")  # fmt: skip
+                self.progress.start()
             case "ledger" if event["rows"]:
                 self.progress.print(f"[yellow]{len(event['rows'])} labels cannot be learnt as annotated[/] (all in "
                                     f"ledger.jsonl); first: {event['rows'][0]}")  # fmt: skip
