@@ -15,9 +15,9 @@ FLOORS = [
     {"counting", "offsets"},
     {"tokenizer"},
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
-    {"corpus"},
+    {"corpus", "hf_tokenizer"},
     {"data", "artifact"},
-    {"sources", "mining", "teacher"},
+    {"sources", "mining", "teacher", "bert"},
     {"sent_transformer", "heads", "losses", "freezing", "checkpoint"},
     {"multitask"},
     {"backend"},
@@ -71,6 +71,6 @@ def test_torch_free_rooms_import_without_torch():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import weebill, weebill.tokenizer, weebill.tags, weebill.formats, weebill.templates, weebill.predictor, "
-        "weebill.evaluate, weebill.evaluate_pairs, weebill.verification, weebill.report, weebill.cli"
+        "weebill.evaluate, weebill.evaluate_pairs, weebill.verification, weebill.report, weebill.cli, weebill.bert"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

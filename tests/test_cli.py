@@ -180,7 +180,7 @@ BAD_INPUT = {
     "no model to verify": (["verify", "absent"], None, "got nothing there"),
     "verify with what": (["verify", "MODEL", "--with", "onnx"], None, "weebill, sentence-transformers, got 'onnx'"),
     "texts twice": (["parse", "MODEL", "hi", "--input", "data.jsonl"], SPAN, "leave one out"),
-    "missing start": (["finetune", "demo-finetune", "--set", "start=absent", "--output", "out"], None, "absent"),
+    "missing start": (["finetune", "demo-finetune", "--set", "start=./absent", "--output", "out"], None, "absent"),
     "missing corpus": (["tokenizer", "train", "--input", "absent.txt", "--output", "out"], None, "absent.txt"),
     "empty corpus": (["tokenizer", "train", "--input", "data.jsonl", "--field", "x", "--output", "out"], "", "jsonl"),
     "json lines without a field": (["tokenizer", "train", "--input", "data.jsonl", "--output", "out"], SPAN, "--field"),

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,12 @@ from safetensors.numpy import load_file, save_file
 from weebill.config import EncoderConfig, HeadsConfig
 from weebill.errors import ArtifactError
 from weebill.golden import Golden, write_golden
-from weebill.tokenizer import Tokenizer
+from weebill.hf_tokenizer import load_tokenizer
+from weebill.schema import ModelTokenizer
 
 FORMAT_VERSION = 1
 Arrays = dict[str, npt.NDArray[np.float32]]
+Json = TypeVar("Json")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class StoredModel:
     """Everything a model folder holds."""
 
     config: EncoderConfig
-    tokenizer: Tokenizer
+    tokenizer: ModelTokenizer
     arrays: Arrays
     heads: Heads | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -71,7 +73,7 @@ def check_output(folder: Path) -> None:
 def write_model(
     folder: Path,
     config: EncoderConfig,
-    tokenizer: Tokenizer,
+    tokenizer: ModelTokenizer,
     arrays: Arrays,
     heads: Heads | None = None,
     training: Mapping[str, Any] | None = None,
@@ -115,7 +117,7 @@ def write_model(
 def _fill(
     folder: Path,
     config: EncoderConfig,
-    tokenizer: Tokenizer,
+    tokenizer: ModelTokenizer,
     arrays: Arrays,
     heads: Heads | None,
     training: Mapping[str, Any],
@@ -125,13 +127,12 @@ def _fill(
     encoder = {name: array for name, array in arrays.items() if not name.startswith("linear.")}
     save_file(encoder, folder / "model.safetensors", metadata={"format": "pt"})
     _json(folder / "config.json", _bert_config(config, tokenizer))
-    modules = ["sentence_transformers.models.Transformer", "sentence_transformers.models.Pooling",
-               "sentence_transformers.models.Dense"]  # fmt: skip
-    paths = ["", "1_Pooling", "2_Dense"]
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")][: 3 if config.projection else 2]
     _json(
         folder / "modules.json",
-        [{"idx": i, "name": str(i), "path": p, "type": t} for i, (p, t) in enumerate(zip(paths, modules, strict=True))],
-    )
+        [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}
+         for i, (path, name) in enumerate(modules)],
+    )  # fmt: skip
     _json(
         folder / "config_sentence_transformers.json",
         {"__version__": {}, "prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"},
@@ -149,18 +150,19 @@ def _fill(
         | {f"pooling_mode_{mode}": mode == chosen for mode in modes}
         | {"include_prompt": True},
     )
-    (folder / "2_Dense").mkdir()
-    _json(
-        folder / "2_Dense" / "config.json",
-        {
-            "in_features": config.hidden_dim,
-            "out_features": config.embedding_dim,
-            "bias": True,
-            "activation_function": "torch.nn.modules.linear.Identity",
-        },
-    )
-    dense = {name: array for name, array in arrays.items() if name.startswith("linear.")}
-    save_file(dense, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})
+    if config.projection:
+        (folder / "2_Dense").mkdir()
+        _json(
+            folder / "2_Dense" / "config.json",
+            {
+                "in_features": config.hidden_dim,
+                "out_features": config.embedding_dim,
+                "bias": True,
+                "activation_function": "torch.nn.modules.linear.Identity",
+            },
+        )
+        dense = {name: array for name, array in arrays.items() if name.startswith("linear.")}
+        save_file(dense, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})
     if heads is not None:
         (folder / "heads").mkdir()
         save_file(heads.arrays, folder / "heads" / "model.safetensors", metadata={"format": "pt"})
@@ -189,7 +191,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _bert_config(config: EncoderConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+def _bert_config(config: EncoderConfig, tokenizer: ModelTokenizer) -> dict[str, Any]:
     return {
         "architectures": ["BertModel"],
         "model_type": "bert",
@@ -227,7 +229,7 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     if not is_model_folder(folder):
         raise ArtifactError(f"{folder}: expected a weebill model folder, got one without weebill.json; "
                             f"name the folder given as --output when the model was trained")  # fmt: skip
-    meta = _read_json(folder / "weebill.json")
+    meta = read_json(folder / "weebill.json", dict)
     version = meta.get("format_version")
     if version != FORMAT_VERSION:
         raise ArtifactError(f"{folder / 'weebill.json'}: expected format_version {FORMAT_VERSION}, got {version!r}; "
@@ -246,17 +248,46 @@ def read_model(folder: Path) -> StoredModel:
         config = EncoderConfig.model_validate(meta.get("encoder"))
     except ValidationError as error:
         raise ArtifactError(f"{folder / 'weebill.json'}: the encoder section is damaged: {error}") from error
-    tokenizer = Tokenizer.load(folder)
-    arrays = _read_arrays(folder / "model.safetensors") | _read_arrays(folder / "2_Dense" / "model.safetensors")
-    shape = arrays.get("embeddings.word_embeddings.weight", np.zeros((0, 0))).shape
-    if shape != (tokenizer.vocab_size, config.hidden_dim):
-        raise ArtifactError(f"{folder}: expected word embeddings of {tokenizer.vocab_size} tokens × "
-                            f"{config.hidden_dim}, got {shape}; tokenizer and weights are of two models")  # fmt: skip
-    layer = f"encoder.layer.{config.num_layers - 1}.output.LayerNorm.bias"
-    for name in (layer, "linear.weight", "linear.bias"):
+    tokenizer = load_tokenizer(folder)
+    arrays = read_arrays(folder / "model.safetensors")
+    if config.projection:
+        arrays |= read_arrays(folder / "2_Dense" / "model.safetensors")
+    check_weights(folder, arrays, config, tokenizer)
+    return StoredModel(config, tokenizer, arrays, _read_heads(folder / "heads"), meta.get("training", {}))
+
+
+def check_weights(folder: Path, arrays: Arrays, config: EncoderConfig, tokenizer: ModelTokenizer) -> None:
+    """Check that `arrays` holds every weight of an encoder of this shape; `folder` names it in errors.
+
+    Raises:
+        ArtifactError: a weight is missing or has another shape.
+    """
+    for name, shape in weight_shapes(config, tokenizer.vocab_size).items():
         if name not in arrays:
             raise ArtifactError(f"{folder}: expected the weight {name!r}, which is missing; copy the folder again")
-    return StoredModel(config, tokenizer, arrays, _read_heads(folder / "heads"), meta.get("training", {}))
+        if arrays[name].shape != shape:
+            raise ArtifactError(f"{folder}: expected the weight {name!r} of shape {shape}, got {arrays[name].shape}; "
+                                f"weights, configuration and tokenizer are not of one model")  # fmt: skip
+
+
+def weight_shapes(config: EncoderConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of every weight of an encoder: BertModel's names, and `linear.*` for the projection."""
+    dim, ffn_dim = config.hidden_dim, config.ffn_dim
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (vocab_size, dim),
+        "embeddings.position_embeddings.weight": (config.max_seq_len, dim),
+    }
+    linears = {"linear": (config.embedding_dim, dim)} if config.projection else {}
+    norms = ["embeddings.LayerNorm"]
+    for n in range(config.num_layers):
+        prefix = f"encoder.layer.{n}"
+        square = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
+        linears |= {f"{prefix}.{name}": (dim, dim) for name in square}
+        linears |= {f"{prefix}.intermediate.dense": (ffn_dim, dim), f"{prefix}.output.dense": (dim, ffn_dim)}
+        norms += [f"{prefix}.attention.output.LayerNorm", f"{prefix}.output.LayerNorm"]
+    shapes |= {f"{name}.weight": shape for name, shape in linears.items()}
+    shapes |= {f"{name}.bias": shape[:1] for name, shape in linears.items()}
+    return shapes | {f"{name}.{kind}": (dim,) for name in norms for kind in ("weight", "bias")}
 
 
 def compare_files(folder: Path) -> dict[str, str]:
@@ -281,28 +312,42 @@ def compare_files(folder: Path) -> dict[str, str]:
 def _read_heads(folder: Path) -> Heads | None:
     if not folder.is_dir():
         return None
-    meta = _read_json(folder / "config.json")
+    meta = read_json(folder / "config.json", dict)
     try:
         config = HeadsConfig.model_validate(meta["heads"])
         intents, tags = [str(x) for x in meta["intents"]], [str(x) for x in meta["tags"]]
     except (KeyError, TypeError, ValidationError) as error:
         raise ArtifactError(f"{folder / 'config.json'}: expected intents, tags and heads, got {error}") from error
-    return Heads(intents, tags, config, _read_arrays(folder / "model.safetensors"))
+    return Heads(intents, tags, config, read_arrays(folder / "model.safetensors"))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, kind: type[Json]) -> Json:
+    """Read a JSON file of a model that holds a `kind`: dict or list.
+
+    Raises:
+        ArtifactError: missing, damaged, or something else.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: expected a JSON file of the model, got {error}; copy the folder again") from error
-    if not isinstance(value, dict):
-        raise ArtifactError(f"{path}: expected a JSON object, got {type(value).__name__}; copy the folder again")
+    if not isinstance(value, kind):
+        raise ArtifactError(f"{path}: expected a JSON {kind.__name__}, got {type(value).__name__}; copy the folder "
+                            f"again")  # fmt: skip
     return value
 
 
-def _read_arrays(path: Path) -> Arrays:
+def read_arrays(path: Path) -> Arrays:
+    """Read weights as float32.
+
+    Raises:
+        ArtifactError: missing, damaged, or of numbers that numpy does not have (bfloat16).
+    """
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise ArtifactError(f"{path}: expected a safetensors file, got {error}; copy the folder again") from error
+    except TypeError as error:
+        raise ArtifactError(f"{path}: expected weights as float32 or float16, got: {error}; save them as one of "
+                            f"those") from error  # fmt: skip
     return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}

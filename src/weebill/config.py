@@ -34,12 +34,19 @@ class EncoderConfig(Section):
     layer_norm_eps: float = Field(1e-12, gt=0)
     pooling: Literal["cls", "mean"] = "cls"
     embedding_dim: int = Field(64, ge=1, description="width of the sentence embedding after the projection head")
+    projection: bool = Field(True, description="false = no projection head: the pooled states are the embedding")
+    positions: Literal["sinusoidal", "learned"] = Field(
+        "sinusoidal", description="fixed sines, or a table that starts as sines and trains"
+    )
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> "EncoderConfig":
+    def _dims_fit(self) -> "EncoderConfig":
         if self.hidden_dim % self.num_heads or self.hidden_dim % 2:
             raise ValueError(f"hidden_dim must be even and a multiple of num_heads={self.num_heads}, "
                              f"got {self.hidden_dim}")  # fmt: skip
+        if not self.projection and self.embedding_dim != self.hidden_dim:
+            raise ValueError(f"without a projection embedding_dim must be hidden_dim={self.hidden_dim}, "
+                             f"got {self.embedding_dim}")  # fmt: skip
         return self
 
 
@@ -158,7 +165,9 @@ class Recipe(Section):
     tokenizer: str = Field("packaged", description='"packaged", "train" (on the training texts), or a folder')
     vocab_size: int = Field(8192, ge=260, description="tokens, for tokenizer = train")
     normalizers: tuple[Literal["nfc", "lowercase"], ...] = Field((), description="for tokenizer = train")
-    start: str | None = Field(None, description="model folder to start from; default: random weights")
+    start: str | None = Field(
+        None, description="model folder, BERT folder, or BERT on the Hugging Face Hub; default: random weights"
+    )
     encoder: EncoderConfig = EncoderConfig()
     training: TrainingConfig = TrainingConfig()
 
@@ -168,7 +177,7 @@ class PretrainRecipe(Recipe):
 
     task: Literal["pretrain"] = "pretrain"
     metric: Literal["spearman", "pearson"] = "spearman"
-    teacher: str | None = Field(None, description="model folder whose embeddings the distillation loss follows")
+    teacher: str | None = Field(None, description="whose embeddings the distillation loss follows; as start")
     data: PretrainData = PretrainData()
     loss: PretrainLoss = PretrainLoss()
     mining: MiningConfig = MiningConfig()

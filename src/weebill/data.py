@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.progress import track
 
 from weebill.errors import ConfigError, DataError
-from weebill.schema import EncodedBatch, ScoredPair, Utterance
+from weebill.schema import EncodedBatch, ModelTokenizer, ScoredPair, Utterance
 from weebill.tags import MISSING, Misaligned, align
-from weebill.tokenizer import Tokenizer
 
 PROGRESS_FROM_TEXTS = 2_000
 _LOG = logging.getLogger("weebill")
@@ -34,7 +33,12 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> Ints:
 
 
 def batches_by_length(
-    tokenizer: Tokenizer, texts: Sequence[str], max_seq_len: int, batch_size: int, *, show_progress: bool | None = None
+    tokenizer: ModelTokenizer,
+    texts: Sequence[str],
+    max_seq_len: int,
+    batch_size: int,
+    *,
+    show_progress: bool | None = None,
 ) -> Iterator[tuple[Ints, EncodedBatch]]:
     """Yield (row numbers, batch) so that texts of similar length share a batch; every text occurs once.
 
@@ -138,7 +142,11 @@ class LabelledRows:
 
 
 def label_rows(
-    utterances: Sequence[Utterance], tokenizer: Tokenizer, max_seq_len: int, intents: Sequence[str], tags: Sequence[str]
+    utterances: Sequence[Utterance],
+    tokenizer: ModelTokenizer,
+    max_seq_len: int,
+    intents: Sequence[str],
+    tags: Sequence[str],
 ) -> LabelledRows:
     """Tokenize utterances and align their labels; what could not be aligned is listed, never turned into "O"."""
     tag_ids = {tag: i for i, tag in enumerate(tags)}
@@ -202,7 +210,7 @@ def epoch_batches(
     return batches
 
 
-def mask_tokens(input_ids_BT: Ints, tokenizer: Tokenizer, fraction: float, rng: np.random.Generator) -> Ints:
+def mask_tokens(input_ids_BT: Ints, tokenizer: ModelTokenizer, fraction: float, rng: np.random.Generator) -> Ints:
     """Return the batch with `fraction` of its tokens, special ones aside, read as [MASK]: no word is always there.
 
     Source: word dropout of Iyyer et al. 2015 (deep averaging networks), with BERT's [MASK] for the word that is gone.
@@ -215,7 +223,7 @@ def mask_tokens(input_ids_BT: Ints, tokenizer: Tokenizer, fraction: float, rng: 
 
 
 def corrupt_tokens(
-    input_ids_BT: Ints, tokenizer: Tokenizer, fraction: float, rng: np.random.Generator
+    input_ids_BT: Ints, tokenizer: ModelTokenizer, fraction: float, rng: np.random.Generator
 ) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """Return the batch as masked-language modelling shows it, and which tokens are to be guessed.
 
@@ -234,7 +242,7 @@ def corrupt_tokens(
 
 
 def _choose_tokens(
-    input_ids_BT: Ints, tokenizer: Tokenizer, fraction: float, rng: np.random.Generator, purpose: str
+    input_ids_BT: Ints, tokenizer: ModelTokenizer, fraction: float, rng: np.random.Generator, purpose: str
 ) -> tuple[int, npt.NDArray[np.bool_]]:
     if tokenizer.mask_id is None:
         raise ConfigError(f"{purpose} needs a tokenizer with [MASK], got one without; set it otherwise or train one "

@@ -12,8 +12,9 @@ def parameter_groups(model: nn.Module, settings: TrainingConfig) -> list[dict[st
     """Return optimizer groups that cover every parameter once.
 
     Heads learn at `head_learning_rate`, the top encoder layer and the projection at `learning_rate`, each layer below
-    `layer_decay` times slower. Word embeddings have a rate of their own: they start as loud as the positions (entries
-    near 1), where Adam's steps at an ordinary rate move them little. Biases, norms and embeddings have no weight decay.
+    `layer_decay` times slower, learned positions below the lowest. Word embeddings have a rate of their own: they start
+    as loud as the positions (entries near 1), where Adam's steps at an ordinary rate move them little. Biases, norms,
+    positions and embeddings have no weight decay.
 
     Source:
         Howard and Ruder 2018, ULMFiT, section 3.2 (discriminative fine-tuning).
@@ -22,7 +23,7 @@ def parameter_groups(model: nn.Module, settings: TrainingConfig) -> list[dict[st
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         part, rate = _part_and_rate(name, num_layers, settings)
-        decays = parameter.ndim > 1 and "word_embeddings" not in name
+        decays = parameter.ndim > 1 and part not in ("word embeddings", "positions")
         group = groups.setdefault((part, decays), {
             "params": [], "name": part, "lr": rate, "peak_lr": rate,
             "weight_decay": settings.weight_decay if decays else 0.0,
@@ -43,7 +44,7 @@ def _part_and_rate(name: str, num_layers: int, settings: TrainingConfig) -> tupl
     lowest = rate * settings.layer_decay**num_layers
     if "word_embeddings" in name:
         return "word embeddings", settings.embedding_learning_rate or lowest
-    return "embedding norm", lowest
+    return "positions" if "position_table" in name else "embedding norm", lowest
 
 
 def trainable_table(groups: list[dict[str, Any]]) -> Iterator[tuple[str, int, float]]:

@@ -10,9 +10,8 @@ from weebill.artifact import read_model
 from weebill.backend import Backend, load_torch
 from weebill.data import batches_by_length
 from weebill.errors import ArtifactError
-from weebill.schema import EncodedBatch, ModelOutput, Prediction
+from weebill.schema import EncodedBatch, ModelOutput, ModelTokenizer, Prediction
 from weebill.tags import spans_from_tags
-from weebill.tokenizer import Tokenizer
 
 
 class Predictor:
@@ -23,7 +22,7 @@ class Predictor:
 
     def __init__(
         self,
-        tokenizer: Tokenizer,
+        tokenizer: ModelTokenizer,
         backend: Backend,
         max_seq_len: int,
         embedding_dim: int,

@@ -52,13 +52,13 @@ class RunDisplay:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = (self.folder / "log.jsonl").open("w", encoding="utf-8")
         self.tensorboard = _tensorboard(self.folder / "tensorboard")
-        self.live.start()
-        return self
+        return self  # the bar begins with the run: what fails before, or is downloaded, has the screen to itself
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.live.stop()
+        if self.live.is_started:  # else it would print an empty line
+            self.live.stop()
         self.log.close()
         if self.tensorboard is not None:
             self.tensorboard.close()
@@ -75,6 +75,7 @@ class RunDisplay:
                 self.console.print(trainable(event["table"]))
                 self.console.print(f"device {event['device']}, precision {event['precision']}, "
                                    f"early stopping on dev {event['metric']}")  # fmt: skip
+                self.live.start()
             case "ledger" if event["rows"]:
                 self.console.print(f"[yellow]{len(event['rows'])} labels cannot be learnt as annotated[/] (all in "
                                    f"ledger.jsonl); first: {event['rows'][0]}")  # fmt: skip

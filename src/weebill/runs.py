@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +13,18 @@ from rich.console import Console
 
 from weebill import templates
 from weebill.artifact import check_output
+from weebill.bert import read_start
 from weebill.config import FinetuneRecipe, PretrainRecipe, Source
 from weebill.corpus import stream_texts
-from weebill.errors import ArtifactError, ConfigError, MissingExtraError
+from weebill.errors import ConfigError, MissingExtraError
 from weebill.files import write_whole
 from weebill.formats import read_utterances
 from weebill.pairs import read_pairs
 from weebill.pictures import training_curves
-from weebill.predictor import load
 from weebill.report import RunDisplay, merge_progress
 from weebill.schema import ScoredPair, Utterance
 from weebill.sources import Mix, read_mix
-from weebill.teacher import Vectors, cache_folder, folder_fingerprint, teacher_vectors
+from weebill.teacher import Vectors, cache_folder, model_fingerprint, teacher_vectors
 from weebill.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -59,11 +60,14 @@ def _tokenizer(
         )
 
 
-def _teacher(folder: str) -> Callable[[Sequence[str]], Vectors]:
+def _teacher(path_or_name: str) -> Callable[[Sequence[str]], Vectors]:
     """Return a function that embeds texts with the teacher, or reads what it embedded before."""
-    predictor = load(folder)
-    fingerprint = folder_fingerprint(Path(folder))
-    return lambda texts: teacher_vectors(predictor.embed, fingerprint, texts, cache_folder())
+    from weebill.sent_transformer import SentenceTransformer
+
+    stored = read_start(path_or_name, {})
+    encoder = SentenceTransformer.from_stored(stored)
+    embed = partial(encoder.encode, show_progress=False)
+    return lambda texts: teacher_vectors(embed, model_fingerprint(stored), texts, cache_folder())
 
 
 def training_folder(output: Path) -> Path:
@@ -188,9 +192,6 @@ def run_finetune(
         dev = _read_split(data_root, str(recipe.data.dev), recipe.data.format)
     else:
         train, dev = templates.generate()
-    if recipe.start is not None and not Path(recipe.start).exists():
-        raise ArtifactError(f"start = {recipe.start!r}: expected a model folder, got nothing there; run `weebill "
-                            f"pretrain` first or leave out `start` for random weights")  # fmt: skip
     from weebill.train import finetune
 
     tokenizer = tokenizer or _tokenizer(recipe, (u.text for u in train), data_root, console)

@@ -1,11 +1,13 @@
-"""Plain values that travel between rooms; no behaviour beyond construction, and no torch.
+"""Plain values that travel between rooms, and what a tokenizer promises; no behaviour beyond construction, no torch.
 
 Axis letters, used as suffixes everywhere: B batch · T tokens · D embedding or hidden dimension · C intent classes ·
 L tag classes · H heads · K head dimension · N any flat list.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -110,6 +112,39 @@ class EncodedBatch:
     def truncated(self) -> dict[int, int]:
         """Rows that were truncated, and how many tokens each lost."""
         return {i: e.dropped_tokens for i, e in enumerate(self.encodings) if e.dropped_tokens}
+
+
+class ModelTokenizer(Protocol):
+    """What a model needs of its tokenizer; weebill's own is `Tokenizer`, a BERT's comes as `HuggingFaceTokenizer`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the highest token id."""
+
+    @property
+    def pad_id(self) -> int:
+        """Token id that fills rows of a batch up."""
+
+    @property
+    def mask_id(self) -> int | None:
+        """Token id that stands for a word left out, if there is one."""
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Names and ids of tokens that no text contains."""
+
+    @property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """Token ids that `encode` puts before and after a text."""
+
+    def encode(self, text: str, max_length: int | None = None) -> Encoding:
+        """Return the tokens of a text within its frame, at most `max_length` of them."""
+
+    def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> EncodedBatch:
+        """Return texts as one rectangle, padded on the right to the longest."""
+
+    def save(self, folder: Path, max_length: int | None = None) -> None:
+        """Write tokenizer.json and tokenizer_config.json, which Hugging Face libraries load with the same ids."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """SentenceTransformer: token ids -> token states -> one sentence embedding. Knows no heads and no losses.
 
-A post-LN BERT encoder with fixed sinusoidal positions: on disk it *is* a BertModel, so others read it.
+A post-LN BERT encoder, by default with fixed sinusoidal positions: on disk it *is* a BertModel, so others read it.
 """
 
 import math
@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weebill.artifact import read_model, write_model
+from weebill.artifact import StoredModel, read_model, write_model
+from weebill.bert import read_bert
 from weebill.config import EncoderConfig
 from weebill.data import batches_by_length
-from weebill.tokenizer import Tokenizer
+from weebill.schema import ModelTokenizer
 
 
 def sinusoidal_table(num_positions: int, dim: int) -> Tensor:
@@ -81,9 +82,10 @@ class EncoderLayer(nn.Module):
 
 
 class SentenceTransformer(nn.Module):
-    """Embeddings + sinusoidal positions + encoder + pooling + projection.
+    """Embeddings + positions + encoder + pooling + projection.
 
     Example:
+        >>> from weebill import Tokenizer
         >>> model = SentenceTransformer(EncoderConfig(num_layers=1), Tokenizer.packaged())
         >>> model.encode(["wake me up", "play some jazz"]).shape
         (2, 64)
@@ -91,15 +93,19 @@ class SentenceTransformer(nn.Module):
 
     position_table_TD: Tensor
 
-    def __init__(self, config: EncoderConfig, tokenizer: Tokenizer):
+    def __init__(self, config: EncoderConfig, tokenizer: ModelTokenizer):
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
         self.word_embeddings = nn.Embedding(tokenizer.vocab_size, config.hidden_dim, padding_idx=tokenizer.pad_id)
-        self.register_buffer("position_table_TD", sinusoidal_table(config.max_seq_len, config.hidden_dim))
+        table_TD = sinusoidal_table(config.max_seq_len, config.hidden_dim)
+        if config.positions == "learned":
+            self.position_table_TD = nn.Parameter(table_TD)  # from random weights, learning starts at the sines
+        else:
+            self.register_buffer("position_table_TD", table_TD)
         self.embedding_norm = nn.LayerNorm(config.hidden_dim, eps=config.layer_norm_eps)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
-        self.projection = nn.Linear(config.hidden_dim, config.embedding_dim)
+        self.projection = nn.Linear(config.hidden_dim, config.embedding_dim) if config.projection else nn.Identity()
         self.apply(_init_weights)
 
     def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,7 +144,7 @@ class SentenceTransformer(nn.Module):
         was_training = self.training
         self.eval()
         vectors_ND = np.zeros((len(texts), self.config.embedding_dim), dtype=np.float32)
-        device = self.projection.weight.device
+        device = self.word_embeddings.weight.device
         for rows, batch in batches_by_length(
             self.tokenizer, texts, self.config.max_seq_len, batch_size, show_progress=show_progress
         ):
@@ -155,10 +161,10 @@ class SentenceTransformer(nn.Module):
         return {name: t.detach().float().cpu().numpy().copy() for name, t in _to_bert(self).items()}
 
     def load_arrays(self, arrays: dict[str, npt.NDArray[np.float32]]) -> None:
-        """Set every weight from `arrays()` of a model of the same shape."""
+        """Set weights from `arrays()` of a model of the same shape; those not in `arrays` stay as they are."""
         with torch.no_grad():
             for name, target in _to_bert(self).items():
-                if name != "embeddings.token_type_embeddings.weight":
+                if name in arrays:
                     target.copy_(torch.from_numpy(arrays[name]))
 
     def save(
@@ -181,19 +187,34 @@ class SentenceTransformer(nn.Module):
         )
 
     @classmethod
-    def load(cls, folder: Path | str, dropout: float | None = None) -> "SentenceTransformer":
-        """Read a model folder (heads, if any, are left aside).
-
-        Args:
-            folder: what `save` wrote.
-            dropout: for further training; default: the stored one.
+    def load(cls, folder: Path | str) -> "SentenceTransformer":
+        """Read a model folder that `save` wrote (heads, if any, are left aside).
 
         Raises:
             ArtifactError: the folder is not a complete weebill model.
         """
-        stored = read_model(Path(folder))
-        config = stored.config if dropout is None else stored.config.model_copy(update={"dropout": dropout})
-        model = cls(config, stored.tokenizer)
+        return cls.from_stored(read_model(Path(folder)))
+
+    @classmethod
+    def from_bert(cls, path_or_name: Path | str) -> "SentenceTransformer":
+        """Read a BERT of anybody's with its tokenizer; `save` makes a weebill model of it.
+
+        Embeddings are those of sentence-transformers, before a Normalize module.
+
+        Args:
+            path_or_name: folder of a BERT checkpoint or of a sentence-transformers model on one, or its name on the
+                Hugging Face Hub, such as "sentence-transformers/all-MiniLM-L6-v2".
+
+        Raises:
+            ArtifactError: nothing there, another architecture, no tokenizer, no safetensors, weights that do not fit.
+            MissingExtraError: `huggingface_hub` or `tokenizers` is needed and not installed.
+        """
+        return cls.from_stored(read_bert(path_or_name))
+
+    @classmethod
+    def from_stored(cls, stored: StoredModel) -> "SentenceTransformer":
+        """Return the encoder of a model as read from disk; weights that were left out are random."""
+        model = cls(stored.config, stored.tokenizer)
         model.load_arrays(stored.arrays)
         return model.eval()
 
@@ -231,5 +252,6 @@ def _to_bert(model: SentenceTransformer) -> dict[str, Tensor]:
             out[f"{prefix}.intermediate.dense.{kind}"] = getattr(layer.ffn_in, kind)
             out[f"{prefix}.output.dense.{kind}"] = getattr(layer.ffn_out, kind)
             out[f"{prefix}.output.LayerNorm.{kind}"] = getattr(layer.ffn_norm, kind)
-    out["linear.weight"], out["linear.bias"] = model.projection.weight, model.projection.bias
+    if isinstance(model.projection, nn.Linear):
+        out["linear.weight"], out["linear.bias"] = model.projection.weight, model.projection.bias
     return out

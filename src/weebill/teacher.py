@@ -11,8 +11,10 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
+from weebill.artifact import StoredModel
 from weebill.errors import ConfigError
 from weebill.files import write_whole
+from weebill.golden import GOLDEN_TEXTS
 
 Vectors = npt.NDArray[np.float16]
 BLOCK_TEXTS = 2048
@@ -25,12 +27,13 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(base) / "weebill"
 
 
-def folder_fingerprint(folder: Path) -> str:
-    """Return a digest of every file of a model folder, by name and content."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+def model_fingerprint(model: StoredModel) -> str:
+    """Return a digest of what decides a model's embeddings: shape, weights, and how it tokenizes a few texts."""
+    digest = hashlib.sha256(model.config.model_dump_json().encode())
+    for name in sorted(model.arrays):
+        digest.update(name.encode() + model.arrays[name].tobytes())
+    for text in GOLDEN_TEXTS:
+        digest.update(repr(model.tokenizer.encode(text).token_ids).encode())
     return digest.hexdigest()
 
 

@@ -18,6 +18,13 @@ from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 MERGE_MAP_FORMAT = "weebill-merge-map"
 MERGE_MAP_VERSION = 1
+ROLES = {
+    "pad": ("[PAD]", "<pad>"),
+    "cls": ("[CLS]", "<s>"),
+    "sep": ("[SEP]", "</s>"),
+    "mask": ("[MASK]", "<mask>"),
+    "unk": ("[UNK]", "<unk>"),
+}
 _NORMALIZER_TYPES = {"NFC": "nfc", "Lowercase": "lowercase"}
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ConfigError)
 
@@ -156,14 +163,28 @@ def write_tokenizer_json(tokenizer: Tokenizer, folder: Path, max_length: int | N
     Raises:
         ArtifactError: the folder cannot be written.
     """
-    roles = {"pad": ("[PAD]", "<pad>"), "cls": ("[CLS]", "<s>"), "sep": ("[SEP]", "</s>"), "mask": ("[MASK]", "<mask>")}
+    _write_json(folder / "tokenizer.json", _tokenizer_json(tokenizer))
+    roles = {role: name for role, names in ROLES.items() for name in names if name in tokenizer.special_tokens}
+    write_tokenizer_config(folder, roles, max_length)
+
+
+def write_tokenizer_config(folder: Path, roles: Mapping[str, str], max_length: int | None) -> None:
+    """Write tokenizer_config.json, which tells Hugging Face libraries how to use tokenizer.json.
+
+    Args:
+        folder: where tokenizer.json is.
+        roles: special token by role, of those in ROLES.
+        max_length: in tokens, of the model; None = no limit.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
+    """
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
         "model_max_length": max_length or 10**30,  # what transformers writes for "no limit"
         "split_special_tokens": True,  # a user who types "[CLS]" gets the letters, not the token
-    } | {f"{role}_token": name for role, names in roles.items() for name in names if name in tokenizer.special_tokens}
-    _write_json(folder / "tokenizer.json", _tokenizer_json(tokenizer))
+    } | {f"{role}_token": name for role, name in roles.items()}
     _write_json(folder / "tokenizer_config.json", config)
 
 

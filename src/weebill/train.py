@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from weebill import __version__, data, losses
 from weebill.backend import TorchBackend
+from weebill.bert import read_start
 from weebill.checkpoint import (
     Checkpoint,
     load_optimizer,
@@ -425,15 +426,10 @@ def finetune(
 
 
 def start_encoder(recipe: Recipe, tokenizer: Tokenizer | None) -> SentenceTransformer:
-    """Return the encoder a run starts from; one read from a folder keeps its shape and brings its tokenizer."""
+    """Return the encoder a run starts from; one given by `start` keeps its shape and brings its tokenizer."""
     if recipe.start is not None:
         wanted = recipe.encoder.model_dump(exclude_unset=True)
-        encoder = SentenceTransformer.load(recipe.start, dropout=wanted.get("dropout"))
-        differing = {k: v for k, v in wanted.items() if k != "dropout" and getattr(encoder.config, k) != v}
-        if differing:
-            raise ConfigError(f"start = {recipe.start!r} has another shape than the recipe's encoder section asks "
-                              f"for: {differing}; remove the keys from the recipe")  # fmt: skip
-        return encoder.train()
+        return SentenceTransformer.from_stored(read_start(recipe.start, wanted)).train()
     if tokenizer is None:
         tokenizer = Tokenizer.packaged() if recipe.tokenizer == "packaged" else Tokenizer.load(Path(recipe.tokenizer))
     if not tokenizer.frame[0]:

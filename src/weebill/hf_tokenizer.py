@@ -1,0 +1,223 @@
+"""HuggingFaceTokenizer: the tokenizer a BERT came with (WordPiece, Unigram …), run by the `tokenizers` library.
+
+Trains nothing and reads no byte-level BPE; that is what tokenizer.py does. `load_tokenizer` chooses between the two.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weebill.counting import well_formed
+from weebill.errors import ArtifactError, MissingExtraError
+from weebill.files import write_whole
+from weebill.schema import EncodedBatch, Encoding, ModelTokenizer
+from weebill.tokenizer import Tokenizer
+from weebill.tokenizer_files import ROLES, write_tokenizer_config
+
+_BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
+
+
+class HuggingFaceTokenizer:
+    """Texts -> token ids with offsets of the original text, as `transformers` has them.
+
+    Two differences: a special token typed by a user is ordinary text, and a token's span has no spaces at its edges.
+
+    Args:
+        inner: a `tokenizers.Tokenizer`; its truncation and padding are switched off.
+        roles: special token by role (pad, cls, sep, mask, unk), each in the vocabulary; "pad" is needed.
+
+    Raises:
+        ArtifactError: there is no token to pad with, or none that a text begins with.
+    """
+
+    def __init__(self, inner: Any, roles: Mapping[str, str]):
+        self._inner, self._roles = inner, dict(roles)
+        inner.no_truncation()
+        inner.no_padding()
+        inner.encode_special_tokens = True  # what looks like a special token in a text is text
+        inner.add_special_tokens(list(self._roles.values()))  # none is new: they are marked as special
+        vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)
+        added = inner.get_added_tokens_decoder()
+        self.special_tokens = {token.content: token_id for token_id, token in added.items() if token.special}
+        self.vocab_size = max(vocabulary.values()) + 1
+        probe = inner.encode("a")
+        first = probe.special_tokens_mask.index(0) if 0 in probe.special_tokens_mask else 0
+        after = len(inner.encode("a", add_special_tokens=False).ids) + first
+        self.frame = (probe.ids[:first], probe.ids[after:])
+        if "pad" not in self._roles or not self.frame[0]:
+            missing = "[CLS] before a text" if "pad" in self._roles else "[PAD]"
+            raise ArtifactError(f"expected a tokenizer with [PAD] that puts [CLS] before a text, got one without "
+                                f"{missing}; use the checkpoint's own")  # fmt: skip
+        self.pad_id = vocabulary[self._roles["pad"]]
+        self.mask_id = vocabulary.get(self._roles.get("mask", ""))
+        self._unknown_id = vocabulary.get(self._roles.get("unk", ""), self.pad_id)
+        typed = inner.encode(" ".join(self.special_tokens), add_special_tokens=False).ids
+        # of a WordPiece none; a Unigram has their names in its vocabulary and finds them even so
+        self._forbidden = set(typed) & set(self.special_tokens.values()) - {self._unknown_id}
+
+    def encode(self, text: str, max_length: int | None = None) -> Encoding:
+        """Return the tokens of a text within its frame.
+
+        Args:
+            text: any string; a lone surrogate counts as U+FFFD.
+            max_length: in tokens, [CLS] and [SEP] included; what is beyond is dropped and counted.
+        """
+        text = well_formed(text)
+        return self._framed(text, self._inner.encode(text, add_special_tokens=False), max_length)
+
+    def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> EncodedBatch:
+        """Return texts as one rectangle, padded on the right to the longest; it knows which were truncated.
+
+        Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
+        """
+        texts = [well_formed(text) for text in texts]
+        found = self._inner.encode_batch(texts, add_special_tokens=False)
+        encodings = [self._framed(text, one, max_length) for text, one in zip(texts, found, strict=True)]
+        lengths_B = np.array([len(encoding.token_ids) for encoding in encodings], np.int64)
+        attention_mask_BT = np.arange(lengths_B.max(initial=0)) < lengths_B[:, None]
+        input_ids_BT = np.full(attention_mask_BT.shape, self.pad_id, dtype=np.int64)
+        for input_ids_T, encoding in zip(input_ids_BT, encodings, strict=True):
+            input_ids_T[: len(encoding.token_ids)] = encoding.token_ids
+        return EncodedBatch(input_ids_BT, attention_mask_BT, encodings)
+
+    def save(self, folder: Path, max_length: int | None = None) -> None:
+        """Write tokenizer.json and tokenizer_config.json, which Hugging Face libraries load with the same ids.
+
+        Raises:
+            ArtifactError: the folder cannot be written.
+        """
+        write_whole(folder / "tokenizer.json", self._inner.to_str(pretty=True).encode())
+        write_tokenizer_config(folder, self._roles, max_length)
+
+    def _framed(self, text: str, found: Any, max_length: int | None) -> Encoding:
+        before, after = self.frame
+        keep = len(found) if max_length is None else max(0, max_length - len(before) - len(after))
+        ids, spans = found.ids[:keep], found.offsets[:keep]  # taken now: `found` holds many times as much
+        if self._forbidden:
+            ids = [self._unknown_id if token_id in self._forbidden else token_id for token_id in ids]
+
+        def offsets() -> list[tuple[int, int]]:
+            return [(0, 0)] * len(before) + [_trimmed(text, *span) for span in spans] + [(0, 0)] * len(after)
+
+        return Encoding([*before, *ids, *after], offsets, max(0, len(found) - keep))
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return a span without the spaces at its edges, which some tokenizers count as part of the word."""
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def load_tokenizer(folder: Path) -> ModelTokenizer:
+    """Read the tokenizer of a model folder: weebill's own reader for byte-level BPE, Hugging Face's for other kinds.
+
+    Args:
+        folder: with tokenizer.json, or with a BERT's vocab.txt.
+
+    Raises:
+        ArtifactError: neither is there, damaged, or of a kind that cannot be read without more code.
+        MissingExtraError: `tokenizers` is needed and not installed.
+    """
+    path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
+    if not path.is_file() and vocabulary.is_file():
+        return _from_vocabulary(vocabulary, _options(folder))
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or (value.get("decoder") or {}).get("type") == "ByteLevel":
+        return Tokenizer.load(folder)
+    library = _library(path)
+    try:
+        inner = library.Tokenizer.from_str(json.dumps(value))
+    except Exception as error:  # the library raises nothing narrower
+        raise ArtifactError(f"{path}: expected a tokenizer.json, got a damaged one: {error}; copy it again") from error
+    options = _options(folder)
+    if _class(options) in _BERT_CLASSES and value["model"].get("type") == "WordPiece":
+        inner.normalizer = _bert_normalizer(library, options)
+    return _wrapped(inner, options, path)
+
+
+def _from_vocabulary(path: Path, options: Mapping[str, Any]) -> HuggingFaceTokenizer:
+    """Build a BERT's tokenizer from one token a line."""
+    kind = _class(options)
+    if kind not in _BERT_CLASSES:
+        raise ArtifactError(f"{path.parent}: expected a tokenizer.json, or the vocab.txt of a BertTokenizer, got the "
+                            f"vocab.txt of a {kind}, which weebill cannot run; choose another checkpoint")  # fmt: skip
+    library = _library(path)
+    try:
+        tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: expected one token a line in UTF-8, got {error}; copy it again") from error
+    vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
+    roles = _roles(options, vocabulary)
+    if {"unk", "cls", "sep"} - set(roles):
+        raise ArtifactError(f"{path}: expected a BERT's vocabulary with [UNK], [CLS] and [SEP], got {len(vocabulary)} "
+                            f"tokens without; copy it again")  # fmt: skip
+    inner = library.Tokenizer(library.models.WordPiece(vocabulary, unk_token=roles["unk"]))
+    inner.normalizer = _bert_normalizer(library, options)
+    inner.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+    inner.decoder = library.decoders.WordPiece()
+    inner.post_processor = library.processors.TemplateProcessing(
+        single=f"{roles['cls']} $A {roles['sep']}",
+        pair=f"{roles['cls']} $A {roles['sep']} $B:1 {roles['sep']}:1",
+        special_tokens=[(roles[role], vocabulary[roles[role]]) for role in ("cls", "sep")],
+    )
+    return _wrapped(inner, options, path)
+
+
+def _class(options: Mapping[str, Any]) -> str:
+    return options.get("tokenizer_class") or _BERT_CLASSES[0]
+
+
+def _bert_normalizer(library: Any, options: Mapping[str, Any]) -> Any:
+    """Return what a BERT does to a text first; tokenizer_config.json decides, as in transformers."""
+    return library.normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=options.get("tokenize_chinese_chars", True),
+        strip_accents=options.get("strip_accents"),
+        lowercase=options.get("do_lower_case", True),
+    )
+
+
+def _wrapped(inner: Any, options: Mapping[str, Any], path: Path) -> HuggingFaceTokenizer:
+    try:
+        return HuggingFaceTokenizer(inner, _roles(options, inner.get_vocab()))
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+
+
+def _roles(options: Mapping[str, Any], vocabulary: Mapping[str, int]) -> dict[str, str]:
+    """Return the special token of each role: the one tokenizer_config.json names, or a usual one."""
+    roles = {}
+    for role, usual in ROLES.items():
+        named = options.get(f"{role}_token")
+        named = named.get("content") if isinstance(named, dict) else named
+        known = [name for name in (str(named), *usual) if name in vocabulary]
+        if known:
+            roles[role] = known[0]
+    return roles
+
+
+def _options(folder: Path) -> dict[str, Any]:
+    try:
+        value = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{folder / 'tokenizer_config.json'}: expected JSON, got {error}; copy it again") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _library(path: Path) -> Any:
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise MissingExtraError("tokenizers", "bert", f"reading {path}") from error
+    return tokenizers
