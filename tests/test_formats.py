@@ -11,7 +11,7 @@ import pytest
 from weebill.errors import ArtifactError, DataError
 from weebill.files import numbered_lines, write_whole
 from weebill.formats import read_texts, read_utterances, write_spans
-from weebill.pairs import read_pairs
+from weebill.pairs import is_pair_file, read_pairs
 from weebill.schema import Entity, Utterance
 
 SHARED = Path(os.environ.get("WEEBILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -156,6 +156,35 @@ def test_pair_formats(tmp_path):
     assert [(p.b, p.score) for p in read_pairs(_write(tmp_path / "n", "a\tb\tnot a"))] == [("b", 1.0), ("not a", 0.0)]
 
 
+def test_pairs_come_by_column_order_whatever_separates_the_columns(tmp_path):
+    rows = [["a plays, now", 'he said "b"', "not so"], ["c", "d", "e"]]
+    scored = [("a plays, now", 'he said "b"', 1.0), ("a plays, now", "not so", 0.0), ("c", "d", 1.0), ("c", "e", 0.0)]
+    header = ["anchor", "positive", "negative"]
+    quoted = "".join(",".join('"' + f.replace('"', '""') + '"' for f in row) + "\n" for row in [header, *rows])
+    (tmp_path / "t.csv").write_text(quoted, encoding="utf-8")
+    (tmp_path / "t.tsv").write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "arrays.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    objects = "".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in rows)
+    with gzip.open(tmp_path / "objects.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write(objects)
+    for name in ("t.csv", "t.tsv", "arrays.jsonl", "objects.jsonl.gz"):
+        assert [(p.a, p.b, p.score) for p in read_pairs(tmp_path / name)] == scored, name
+        assert is_pair_file(tmp_path / name)
+    (tmp_path / "s.jsonl").write_text('{"sentence1": "a", "sentence2": "b", "score": 1}\n["c", "d", 0.25]\n')
+    assert [p.score for p in read_pairs(tmp_path / "s.jsonl")] == [1.0, 0.25]
+    (tmp_path / "u.jsonl").write_text('{"text": "a", "intent": "b"}\n')
+    assert not is_pair_file(tmp_path / "u.jsonl")
+    for name, body, message in (
+        ("x.jsonl", '["a", "b"]\n["a"\n', r"x\.jsonl:2: expected one JSON array or object"),
+        ("x.jsonl", '["a", null]\n', r"x\.jsonl:1: expected an array or object of two texts"),
+        ("x.csv", 'a,b\n"c,d\n', r"x\.csv:\d: expected fields separated by commas with CSV quoting"),
+        ("x.csv", "anchor,positive\na\n", r"x\.csv:2: expected 2 or 3 fields, got 1"),
+    ):
+        (tmp_path / name).write_text(body, encoding="utf-8")
+        with pytest.raises(DataError, match=message):
+            read_pairs(tmp_path / name)
+
+
 def test_published_rows_may_pair_a_text_with_itself(tmp_path):
     sts = _write(tmp_path / "sts.csv", "main\tx\t2012\t01\t5\tthe same\tthe same")
     qqp = _write(tmp_path / "qqp.tsv", "question1\tquestion2\tis_duplicate", "the same\tthe same\t1")
@@ -172,9 +201,9 @@ def test_published_rows_may_pair_a_text_with_itself(tmp_path):
         ("question1\tquestion2\tis_duplicate\na\n", None, r"p:2: expected at least 3 fields"),
         ('question1\tquestion2\tis_duplicate\n"a\tb\t1\n', None, r"expected tab-separated fields with CSV quoting"),
         ("a\tb\n", "qqp", r"p:1: expected a header with question1, question2, is_duplicate"),
-        ("only one\n", None, r"p:1: expected 2 or 3 fields separated by tabs, got 1"),
-        ("a\tb\t0.5\na\tb\n", None, r"p:2: expected 3 fields separated by tabs, got 2"),
-        ("a\tb\tc\td\te\tf\n", None, r"p:1: expected 2 or 3 fields separated by tabs, got 6; an STS file has 7"),
+        ("only one\n", None, r"p:1: expected 2 or 3 fields, got 1"),
+        ("a\tb\t0.5\na\tb\n", None, r"p:2: expected 3 fields, got 2"),
+        ("a\tb\tc\td\te\tf\n", None, r"p:1: expected 2 or 3 fields, got 6; an STS file has 7"),
         ("question1\tquestion2\na\tb\n", None, r"p:1: expected a header with question1, question2, is_duplicate, got"),
         ("a\tb\n\tb\n", None, r"p:2: expected two texts, got an empty first one; correct or remove the line"),
         ("a\tb\n a\t \n", None, r"p:2: expected two texts, got an empty second one"),
@@ -188,7 +217,7 @@ def test_published_rows_may_pair_a_text_with_itself(tmp_path):
         ("m\tx\ty\t1\t2.5\tb\tb\n", None, r"p:1: expected two different texts, got the same .* scored 0.5 of 1: 'b'"),
         ("question1\tquestion2\tis_duplicate\na\ta\t0\n", None, r"p:2: expected two different texts, got the same"),
         (
-            "sentence1\tsentence2\tscore\na\tb\t0.5\n",
+            "left\tright\tgrade\na\tb\t0.5\n",
             None,
             r"p:2: expected a negative text .* remove line 1 if it names",
         ),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from safetensors.numpy import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from weebill import templates
 from weebill.config import FinetuneRecipe, PretrainRecipe, parse_recipe
@@ -235,3 +236,6 @@ def test_what_a_run_leaves_in_its_folder(root, tmp_path):
     evals = [event for event in log if event["event"] == "eval"]
     assert len(evals) == 6 and {"masked_lm", "in_batch_negatives"} == set(evals[0]["losses"])
     assert evals[-1]["timing"]["examples_per_s"] > 0
+    curves = EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
+    shown = [(point.step, point.value) for point in curves.Scalars("metrics/spearman")]
+    assert shown == [(event["step"], pytest.approx(event["metrics"]["spearman"])) for event in evals]

@@ -1,6 +1,7 @@
 """Files of text pairs -> ScoredPair. The twin of formats.py for sentence pairs; builds no triplets."""
 
 import csv
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from weebill.schema import ScoredPair
 
 STS_COLUMNS = 7  # genre, file, year, id, score, sentence1, sentence2; some rows carry more
 STS_SCALE = 5.0
+_COLUMN_NAMES = {
+    "anchor", "positive", "negative", "query", "answer", "question", "sentence", "score", "label", "similarity",
+    *(f"{name}{mark}{number}" for name in ("sentence", "text", "question") for mark in ("", "_") for number in (1, 2)),
+}  # fmt: skip
 QQP_COLUMNS = ("question1", "question2", "is_duplicate")
 
 
@@ -17,10 +22,13 @@ def read_pairs(path: Path | str, format: str | None = None) -> list[ScoredPair]:
     """Return the pairs of a file, in file order, with scores in [0, 1].
 
     Args:
-        path: tab-separated, plain or .gz.
-        format: "sts" (STS Benchmark, no quoting, scores 0–5), "qqp" (header with question1, question2 and
-            is_duplicate, CSV quoting), "pairs" (no header, no quoting: anchor and positive; or anchor, positive and
-            negative; or a, b and a score from 0 to 1). Default: guessed from the first line.
+        path: text, plain or .gz.
+        format: "sts" (STS Benchmark: tabs, no quoting, scores 0–5), "qqp" (header with question1, question2 and
+            is_duplicate, tabs, CSV quoting), "pairs" (by column order: anchor and positive; or anchor, positive and
+            negative; or a, b and a score from 0 to 1). Columns of "pairs" are separated by commas, with CSV quoting, in
+            .csv; the values of one JSON array or object a line in .jsonl; separated by tabs, without quoting,
+            elsewhere. A first row of column names that others use (anchor, positive, sentence1, score …) is skipped.
+            Default: guessed from the name and the first line.
 
     Raises:
         DataError: missing, empty or malformed data, or an unknown format; a text that is empty; a text paired with
@@ -34,16 +42,29 @@ def read_pairs(path: Path | str, format: str | None = None) -> list[ScoredPair]:
 
 
 def is_pair_file(path: Path) -> bool:
-    """Return whether a file looks like pairs: its first line has tabs and is no JSON object.
+    """Return whether a file looks like pairs: .csv, tabs in its first line, or JSON lines that are no utterances.
 
     Raises:
         DataError: the file is missing, empty or not UTF-8.
     """
-    first = next(numbered_lines(path))[1]
-    return "\t" in first and not first.startswith("{")
+    kind, first = _kind(path), next(numbered_lines(path))[1]
+    if kind == "jsonl":
+        try:
+            row = json.loads(first)
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(row, list) or (isinstance(row, dict) and not {"text", "utt"} & set(row))
+    return kind == "csv" or ("\t" in first and not first.startswith("{"))
+
+
+def _kind(path: Path) -> str:
+    name = path.name.removesuffix(".gz")
+    return "jsonl" if name.endswith((".jsonl", ".ndjson")) else "csv" if name.endswith(".csv") else "tsv"
 
 
 def _guess(path: Path) -> str:
+    if _kind(path) == "jsonl":
+        return "pairs"
     fields = next(numbered_lines(path))[1].split("\t")
     if set(QQP_COLUMNS) & set(fields):
         return "qqp"
@@ -86,22 +107,21 @@ def _read_qqp(path: Path) -> Iterator[ScoredPair]:
 
 
 def _read_columns(path: Path) -> Iterator[ScoredPair]:
-    scored: bool | None = None  # does the third column hold scores? decided by the first line
+    scored: bool | None = None  # does the third column hold scores? decided by the first row
     width = 0
-    for number, line in numbered_lines(path):
-        fields = line.split("\t")
-        where = f"{path}:{number}"
+    for number, (where, fields) in enumerate(_ROWS[_kind(path)](path)):
+        if number == 0 and {f.strip().lower() for f in fields} <= _COLUMN_NAMES:
+            continue
         width = width or len(fields)
         if len(fields) not in (2, 3) or len(fields) != width:
             wanted = width if width in (2, 3) else "2 or 3"
             other = "; an STS file has 7 or more" if len(fields) > 3 else ""
-            raise DataError(f"{where}: expected {wanted} fields separated by tabs, got {len(fields)}{other}; correct "
-                            f"the line")  # fmt: skip
+            raise DataError(f"{where}: expected {wanted} fields, got {len(fields)}{other}; correct the line")
         if width == 3 and not fields[2].strip():
             raise DataError(f"{where}: expected a score or a negative text in field 3, got nothing; correct the line")
         if width == 3 and scored is None:
             scored = _is_number(fields[2])
-        elif number == 2 and width == 3 and not scored and _is_number(fields[2]):
+        elif number == 1 and width == 3 and not scored and _is_number(fields[2]):
             raise DataError(f"{where}: expected a negative text as on line 1, got the number {fields[2]!r}; remove "
                             f"line 1 if it names the columns")  # fmt: skip
         if scored:
@@ -113,6 +133,38 @@ def _read_columns(path: Path) -> Iterator[ScoredPair]:
                 raise DataError(f"{where}: expected a negative that differs from the positive, got {fields[1]!r} as "
                                 f"both; correct or remove the line")  # fmt: skip
             yield _pair(fields[0], fields[2], 0.0, where)
+
+
+def _tab_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    for number, line in numbered_lines(path):
+        yield f"{path}:{number}", line.split("\t")
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    reader = csv.reader((line + "\n" for _, line in numbered_lines(path)), strict=True)
+    try:
+        for fields in reader:
+            if fields:
+                yield f"{path}:{reader.line_num}", fields
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: expected fields separated by commas with CSV quoting, got {error}; "
+                        f"correct the quotes") from error  # fmt: skip
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    for number, line in numbered_lines(path):
+        where = f"{path}:{number}"
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: expected one JSON array or object, got {error}; correct the line") from error
+        values = list(row.values()) if isinstance(row, dict) else row
+        if not isinstance(values, list) or not all(isinstance(v, str | int | float) for v in values):
+            raise DataError(f"{where}: expected an array or object of two texts and a third text or a score, got "
+                            f"{line[:60]!r}; correct the line")  # fmt: skip
+        yield where, [v if isinstance(v, str) else str(float(v)) for v in values]
 
 
 def _pair(a: str, b: str, score: float, where: str, published: bool = False) -> ScoredPair:
@@ -132,6 +184,7 @@ _READERS: dict[str, Callable[[Path], Iterator[ScoredPair]]] = {
     "pairs": _read_columns,
 }
 PAIR_FORMATS = tuple(_READERS)
+_ROWS = {"tsv": _tab_rows, "csv": _csv_rows, "jsonl": _json_rows}
 
 
 def _is_number(text: str) -> bool:
