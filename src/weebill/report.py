@@ -45,7 +45,6 @@ class RunDisplay:
             console=console,
         )
         self.bar = self.progress.add_task(title, total=None, loss="–")
-        self.table: Table | None = None
         self.live = Live(self.progress, console=console, refresh_per_second=4)
 
     def __enter__(self) -> "RunDisplay":
@@ -75,7 +74,8 @@ class RunDisplay:
                 self.console.print(trainable(event["table"]))
                 self.console.print(f"device {event['device']}, precision {event['precision']}, "
                                    f"early stopping on dev {event['metric']}")  # fmt: skip
-                self.live.start()
+                if self.console.is_terminal:
+                    self.live.start()
             case "ledger" if event["rows"]:
                 self.console.print(f"[yellow]{len(event['rows'])} labels cannot be learnt as annotated[/] (all in "
                                    f"ledger.jsonl); first: {event['rows'][0]}")  # fmt: skip
@@ -93,6 +93,13 @@ class RunDisplay:
                     self.tensorboard.add_scalar("learning_rate", event["learning_rate"], event["step"])
 
     def _add_row(self, event: dict[str, Any]) -> None:
+        if not self.console.is_terminal:  # a log file: a line per evaluation
+            losses = "  ".join(f"{k} {v:.3f}" for k, v in event["losses"].items())
+            metrics = "  ".join(f"{k} {v:.4f}" for k, v in event["metrics"].items())
+            self.console.print(f"{'★' if event['best'] else ' '} step {event['step']} of {event['total_steps']}  loss: "
+                               f"{losses}  dev: {metrics}  {event['timing']['examples_per_s']:,.0f} examples/s",
+                               soft_wrap=True, highlight=False)  # fmt: skip
+            return
         names = [name for e in self.events if e["event"] == "eval" for name in e["losses"]]
         names = sorted(set(names), key=names.index)
         metrics = list(event["metrics"])
