@@ -94,10 +94,10 @@ class RunDisplay:
 
     def _add_row(self, event: dict[str, Any]) -> None:
         if not self.console.is_terminal:  # a log file: a line per evaluation
-            losses = "  ".join(f"{k} {v:.3f}" for k, v in event["losses"].items())
-            metrics = "  ".join(f"{k} {v:.4f}" for k, v in event["metrics"].items())
+            parts = "  ".join(f"{k} {v:.3f}" for k, v in event["losses"].items())
+            scores = "  ".join(f"{k} {v:.4f}" for k, v in event["metrics"].items())
             self.console.print(f"{'★' if event['best'] else ' '} step {event['step']} of {event['total_steps']}  loss: "
-                               f"{losses}  dev: {metrics}  {event['timing']['examples_per_s']:,.0f} examples/s",
+                               f"{parts}  dev: {scores}  {event['timing']['examples_per_s']:,.0f} examples/s",
                                soft_wrap=True, highlight=False)  # fmt: skip
             return
         names = [name for e in self.events if e["event"] == "eval" for name in e["losses"]]
