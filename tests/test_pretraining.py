@@ -6,6 +6,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from weebill import config, templates
@@ -16,7 +17,7 @@ from weebill.errors import ConfigError, DataError
 from weebill.evaluate_pairs import pair_correlations
 from weebill.mining import mine_negatives
 from weebill.predictor import Predictor
-from weebill.pretraining import pretrain
+from weebill.pretraining import pretrain, start_word_embeddings
 from weebill.runs import run_pretrain
 from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
@@ -105,6 +106,35 @@ def test_a_student_comes_to_its_teacher(tokenizer, pairs):
         pretrain(recipe, mix, dev, lambda event: None, tokenizer)
 
 
+def test_words_start_where_the_teacher_puts_them(tokenizer):
+    shape = config.EncoderConfig.model_validate(SMALL | {"hidden_dim": 32})
+    encoder = SentenceTransformer(shape, tokenizer)
+    before = encoder.word_embeddings.weight.detach().clone()
+    rng = np.random.default_rng(0)
+    axes = rng.normal(size=(26, 40))
+
+    def teacher(texts):  # a bag of letters in 40 dimensions, on 26 axes
+        letters = np.array([[t.lower().count(chr(97 + i)) for i in range(26)] for t in texts])
+        vectors = letters @ axes + 1e-3
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+    start_word_embeddings(encoder, teacher)
+    after = encoder.word_embeddings.weight.detach()
+    special = list(tokenizer.special_tokens.values())
+    assert torch.equal(after[special], before[special])
+    words = [tokenizer.encode_ordinary(w)[0] for w in (" the", " to", " play", " alarm", " music")]
+    wanted = teacher([tokenizer.decode([w]).strip() for w in words]).astype(np.float32)
+    everything = teacher(sorted({tokenizer.decode([i]).strip() for i in range(5, tokenizer.vocab_size)} - {""}))
+    wanted = wanted - everything.astype(np.float32).mean(axis=0)
+    similar = torch.nn.functional.cosine_similarity(after[words][:, None], after[words][None], dim=-1).numpy()
+    unit = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
+    assert np.abs(similar - unit @ unit.T).max() < 0.1  # 26 axes fit into 32 dimensions: nothing is lost
+    changed = (after != before).any(dim=1)
+    assert after[changed].std() == pytest.approx(before.std().item(), rel=0.05)
+    with pytest.raises(ConfigError, match="word_embeddings = teacher: expected a teacher"):
+        start_word_embeddings(encoder, None)
+
+
 def test_masked_language_modelling_learns_words(tokenizer, pairs):
     recipe, events = _recipe("masked_lm", training={"epochs": 10}), []
     encoder, _ = pretrain(recipe, _mix(recipe, pairs), templates.paraphrase_pairs("dev", 100), events.append, tokenizer)
@@ -171,6 +201,16 @@ def test_a_mix_is_read_and_planned_by_weight_and_epoch(tokenizer, pairs, tmp_pat
              templates.paraphrase_pairs("dev", 60), events.append, tokenizer)  # fmt: skip
     batches = 2 * (round(38 * 0.5) + 2 * 19) + 1  # 1,200 and 600 rows in batches of 32; the texts in the first epoch
     assert events[-1]["steps"] == batches
+
+
+def test_neighbouring_sentences_are_weak_positives(tmp_path):
+    body = "First one. Second one. Third one. Fourth one. Fifth.\nAlone.\nThis. That.\n"
+    (tmp_path / "wiki.txt").write_text(body, encoding="utf-8")
+    source = {"path": "wiki.txt", "neighbours": True, "loss": "in_batch_negatives"}
+    mix = read_mix(_recipe(data={"train": [source], "dev": "x"}), tmp_path)
+    pairs = {frozenset(mix.texts[i] for i in row) for row in mix.sources[0].rows_NK}
+    assert pairs == {frozenset(p) for p in
+                     (("First one.", "Second one."), ("Third one.", "Fourth one."), ("This.", "That."))}  # fmt: skip
 
 
 def test_what_does_not_fit_is_refused(pairs, tmp_path):

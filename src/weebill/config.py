@@ -105,6 +105,7 @@ class Source(Section):
     last_epoch: int | None = Field(None, ge=1, description="default: the run's last")
     max_rows: int | None = Field(None, ge=1, description="a seeded sample of so many rows; default: all")
     sentences: bool = Field(False, description="of texts: one row per sentence instead of per line")
+    neighbours: bool = Field(False, description="of texts: pairs of a sentence and the next one, as weak positives")
 
 
 class PretrainData(Section):
@@ -135,6 +136,7 @@ class PretrainLoss(Section):
     teacher_projection: Literal["none", "pca"] = Field(
         "none", description="pca: bring the teacher's embeddings to the student's width"
     )
+    token_dropout: float = Field(0.0, ge=0, lt=1, description="share of tokens read as [MASK] in training")
     matryoshka_dims: tuple[int, ...] = Field((), description="also train the embedding's first so many dimensions")
 
 
@@ -178,6 +180,9 @@ class PretrainRecipe(Recipe):
     task: Literal["pretrain"] = "pretrain"
     metric: Literal["spearman", "pearson"] = "spearman"
     teacher: str | None = Field(None, description="whose embeddings the distillation loss follows; as start")
+    word_embeddings: Literal["random", "teacher"] = Field(
+        "random", description="teacher: each token starts as the teacher's embedding of its text"
+    )
     data: PretrainData = PretrainData()
     loss: PretrainLoss = PretrainLoss()
     mining: MiningConfig = MiningConfig()

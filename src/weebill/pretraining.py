@@ -147,6 +147,8 @@ class _MixTask:
             batch["targets"] = torch.from_numpy(input_ids_BT[chosen_BT])
             batch["chosen"] = torch.from_numpy(chosen_BT)
             input_ids_BT = corrupted_BT
+        else:
+            input_ids_BT = data.mask_tokens(input_ids_BT, self.encoder.tokenizer, self.recipe.loss.token_dropout, rng)
         batch["input_ids"] = torch.from_numpy(input_ids_BT)
         return batch
 
@@ -228,6 +230,8 @@ def pretrain(
     if any(not 0 < dim <= width for dim in recipe.loss.matryoshka_dims):
         raise ConfigError(f"loss.matryoshka_dims: expected widths up to encoder.embedding_dim = {width}, got "
                           f"{list(recipe.loss.matryoshka_dims)}")  # fmt: skip
+    if recipe.word_embeddings == "teacher":
+        start_word_embeddings(encoder, teacher)
     teacher_ND = _teacher_by_text(mix, teacher, width, recipe.loss.teacher_projection)
     work = _MixTask(recipe, mix, encoder, teacher_ND)
     model = PretrainingModel(encoder, any(s.loss == "masked_lm" for s in mix.sources))
@@ -244,6 +248,34 @@ def pretrain(
         stop.model = encoder
         raise
     return encoder, end
+
+
+@torch.no_grad()
+def start_word_embeddings(encoder: SentenceTransformer, teacher: Callable[[Sequence[str]], Vectors] | None) -> None:
+    """Set each token's embedding to the teacher's embedding of its text, in the encoder's width; specials stay random.
+
+    Centred, brought to the hidden width by principal components, and scaled as random embeddings are. Tokens that are
+    no text of their own (parts of characters, spaces) stay random too.
+
+    Source: Tulkens and van Dongen 2024 (model2vec), whose static model this is; here it is where learning starts.
+
+    Raises:
+        ConfigError: no teacher, a teacher narrower than the hidden width, or a start that brings its embeddings.
+    """
+    tokenizer, weight_VD = encoder.tokenizer, encoder.word_embeddings.weight
+    if teacher is None or not isinstance(tokenizer, Tokenizer):
+        raise ConfigError("word_embeddings = teacher: expected a teacher, and a tokenizer of weebill's (no BERT to "
+                          "start from); name a teacher, or set it to random")  # fmt: skip
+    special = set(tokenizer.special_tokens.values())
+    texts = {i: tokenizer.decode([i]).strip() for i in range(tokenizer.vocab_size) if i not in special}
+    texts = {i: text for i, text in texts.items() if text and "\ufffd" not in text}
+    distinct = list(dict.fromkeys(texts.values()))
+    wide_ND = teacher(distinct).astype(np.float32)
+    narrow_ND = fit_width((wide_ND - wide_ND.mean(axis=0)).astype(np.float16), weight_VD.shape[1], "pca")
+    narrow_ND = narrow_ND.astype(np.float32)
+    place = {text: n for n, text in enumerate(distinct)}
+    rows = torch.from_numpy(narrow_ND[[place[text] for text in texts.values()]])
+    weight_VD[list(texts)] = rows * (weight_VD.std() / rows.std())
 
 
 def _teacher_by_text(

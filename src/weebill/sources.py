@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -140,7 +141,9 @@ def read_mix(recipe: config.PretrainRecipe, data_root: Path) -> Mix:
     for spec in recipe.data.train:
         path = data_root / spec.path
         format = spec.format or recipe.data.format
-        if path.is_dir() or (format is None and not is_pair_file(path)):
+        if spec.neighbours:
+            mix.add_pairs(spec, _neighbours(path))
+        elif path.is_dir() or (format is None and not is_pair_file(path)):
             mix.add_texts(spec, _texts(path, spec.sentences))
         else:
             mix.add_pairs(spec, read_pairs(path, format))
@@ -152,6 +155,18 @@ def _texts(path: Path, sentences: bool) -> Iterator[str]:
         for text in _SENTENCE_END.split(line.strip()) if sentences else [line.strip()]:
             if text:
                 yield text
+
+
+def _neighbours(path: Path) -> list[ScoredPair]:
+    """Return every sentence with the next one of its line, neither in two pairs: what stands together is related.
+
+    Source: as the positives of Izacard et al. 2022 (Contriever), who crop spans of one document.
+    """
+    pairs = []
+    for line in stream_texts([path]):
+        sentences = [s for s in _SENTENCE_END.split(line.strip()) if s]
+        pairs += [ScoredPair(a, b, 1.0, str(path)) for a, b in pairwise(sentences) if a != b][::2]
+    return pairs
 
 
 def _sample(rows: Sequence[T], count: int | None, seed: int) -> Sequence[T]:
