@@ -10,9 +10,10 @@ import weebill
 SRC = Path(weebill.__file__).parent
 FLOORS = [
     {"errors", "schema"},
-    {"config", "files", "symbol_row", "memory", "normalize"},
+    {"config", "files", "symbol_row", "merge_table", "memory", "normalize"},
     {"bpe", "tags", "metrics", "bootstrap", "pair_metrics", "geometry", "schedule", "golden"},
     {"counting", "offsets"},
+    {"packed_encoder"},
     {"tokenizer"},
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
     {"corpus", "hf_tokenizer"},

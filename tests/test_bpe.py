@@ -1,5 +1,6 @@
 """The merging: by hand, against the slow twin, and against Hugging Face's trainer."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +8,8 @@ from hypothesis import strategies as st
 from oracles import bpe as slow
 from weebill import bpe, templates
 from weebill.errors import ConfigError
+from weebill.merge_table import NOTHING, MergeTable
+from weebill.tokenizer import Tokenizer
 
 
 def _counts(texts, pattern="gpt2"):
@@ -32,6 +35,13 @@ def test_byte_symbols_follow_gpt2():
     from tokenizers.pre_tokenizers import ByteLevel
 
     assert sorted(ByteLevel.alphabet()) == [bpe.BYTE_CHARACTERS[b] for b in bpe.SYMBOL_BYTES]
+
+
+@given(st.text(st.characters(max_codepoint=127)) | st.text("a1'sSlLvVerR., \n\r\t\x1c"))
+@settings(max_examples=500, deadline=None)
+def test_ascii_is_split_as_the_pattern_says(text):
+    for pattern in bpe.SPLIT_PATTERNS:
+        assert bpe.pretokenize(text, pattern) == bpe.compile_pattern(pattern).findall(text)
 
 
 @given(st.text())
@@ -104,6 +114,38 @@ def test_applying_to_all_keeps_to_ranks_that_no_training_gives():
         assert bpe.apply_merges_to_all([word], ranks, bpe.BYTE_SYMBOLS)[word] == slow.apply_merges(
             bpe.symbols_of(word), ranks
         )
+
+
+@given(st.lists(st.text(alphabet="abcd é", max_size=12), max_size=8), st.integers(256, 280))
+@settings(max_examples=200, deadline=None)
+def test_a_merge_table_equals_the_slow_twin(words, size):
+    ranks = bpe.merge_ranks(bpe.learn_merges({"abcd": 4, "abab": 3, "bcd": 2, "dé": 3, "aaaa": 5}, size))
+    found = MergeTable(ranks, bpe.BYTE_SYMBOLS).apply(words)
+    assert [np.frombuffer(packed, np.int32).tolist() for packed in found] == [
+        slow.apply_merges(bpe.symbols_of(word), ranks) for word in words
+    ]
+
+
+@given(st.lists(st.integers(0, 40), max_size=60), st.lists(st.text("abcd", max_size=10), min_size=1))
+@settings(max_examples=200, deadline=None)
+def test_a_merge_table_keeps_to_ranks_that_no_training_gives(choices, words):
+    # pairs of any two symbols in any order: a pair may rank before its own parts, and several may give the same symbol
+    symbols = [*bpe.symbols_of("abcd"), *range(256, 266)]
+    pairs = dict.fromkeys((symbols[c % 14], symbols[(c * 7 + i) % 14]) for i, c in enumerate(choices))
+    ranks = {pair: (rank, 256 + rank % 10) for rank, pair in enumerate(pairs)}
+    found = MergeTable(ranks, bpe.BYTE_SYMBOLS).apply(words)
+    assert [np.frombuffer(packed, np.int32).tolist() for packed in found] == [
+        slow.apply_merges(bpe.symbols_of(word), ranks) for word in words
+    ]
+
+
+def test_a_merge_table_finds_every_pair_and_no_other():
+    merges = Tokenizer.packaged().merges
+    table = MergeTable(bpe.merge_ranks(merges), range(256))
+    firsts, seconds = np.array([*merges]).T
+    assert table._ranks_of(firsts, seconds).tolist() == list(range(len(merges)))
+    others = [(a, b) for a, b in zip(firsts.tolist(), seconds[::-1].tolist(), strict=True) if (a, b) not in merges]
+    assert len(others) > 4_000 and set(table._ranks_of(*np.array(others).T).tolist()) == {NOTHING}
 
 
 def test_dropout_puts_merges_off():

@@ -63,6 +63,44 @@ def test_any_text_equals_hugging_face_and_comes_back(packaged, peer, text):
     assert packaged.decode(mine.token_ids) == text == peer.decode(mine.token_ids)
 
 
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+def test_batches_of_new_words_equal_hugging_face(packaged, pattern, tmp_path):
+    from tokenizers import Tokenizer as Peer
+
+    packaged = Tokenizer(packaged.merges, pattern)
+    packaged.save(tmp_path)
+    peer = Peer.from_file(str(tmp_path / "tokenizer.json"))
+    peer.encode_special_tokens = True
+    rng = random.Random(0)
+    pieces = [
+        "\n",
+        "\n\n",
+        " ",
+        "  ",
+        "\t",
+        "\r\n",
+        "\x1c",
+        "\xa0",
+        "'s",
+        "it",
+        "Ab1",
+        "é",
+        "日",
+        ".",
+        ", ",
+        ' "',
+        "word",
+    ]
+    for _ in range(60):
+        texts = ["".join(rng.choices(pieces, k=rng.randint(0, 9))) for _ in range(40)]
+        texts += [" ".join("".join(rng.choices("abcdefgh\n.é1", k=rng.randint(1, 40))) for _ in range(60))]
+        fresh = Tokenizer(packaged.merges, pattern)
+        want = [encoding.ids for encoding in peer.encode_batch(texts)]
+        assert [e.token_ids for e in fresh.encode_batch(texts).encodings] == want
+        assert [e.token_ids for e in fresh.encode_batch(texts).encodings] == want  # from memory
+        assert [packaged.encode(text).token_ids for text in texts] == want
+
+
 def test_offsets_never_cover_an_edge_space(packaged):
     text = "wake  me up 🎵 now"
     for start, end in packaged.encode(text).offsets:
@@ -72,6 +110,12 @@ def test_offsets_never_cover_an_edge_space(packaged):
 def test_a_lone_surrogate_counts_as_replacement_character(packaged):
     broken, replaced = packaged.encode("a\ud800b"), packaged.encode("a\ufffdb")
     assert broken == replaced
+    words = [f"x{i * 7919}\ud800b\udcffé" for i in range(200)]
+    batch = Tokenizer.packaged().encode_batch([" ".join(words)])
+    assert (
+        batch.encodings[0].token_ids
+        == packaged.encode(" ".join(words).replace("\ud800", "\ufffd").replace("\udcff", "\ufffd")).token_ids
+    )
 
 
 def test_truncation_keeps_sep_and_counts_what_it_drops(packaged):

@@ -5,6 +5,7 @@ merge adds one. The order matters because ties between equally frequent pairs go
 """
 
 import heapq
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import count as count_up
@@ -58,6 +59,15 @@ def compile_pattern(split_pattern: str) -> "regex.Pattern[str]":
                           f"{split_pattern!r}: {error}; correct it") from error  # fmt: skip
 
 
+@cache
+def _ascii_pattern(name: str) -> "re.Pattern[str]":
+    """Return what splits ASCII as the named pattern does: Python's own engine takes less than half of regex's time."""
+    pattern = re.sub(
+        r"\[[^]]*\]", lambda found: found[0].replace(r"\p{L}", "A-Za-z").replace(r"\p{N}", "0-9"), SPLIT_PATTERNS[name]
+    )
+    return re.compile(pattern.replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]"), re.ASCII)
+
+
 def pretokenize(text: str, split_pattern: str = "gpt2") -> list[str]:
     """Return the pretokens of a text; joined they give the text. What the pattern does not match stays, as own pieces.
 
@@ -68,7 +78,8 @@ def pretokenize(text: str, split_pattern: str = "gpt2") -> list[str]:
         ['a', '-', 'b']
     """
     if split_pattern in SPLIT_PATTERNS:  # these match every character
-        found: list[str] = compile_pattern(split_pattern).findall(text)
+        pattern = _ascii_pattern(split_pattern) if text.isascii() else compile_pattern(split_pattern)
+        found: list[str] = pattern.findall(text)
         return found
     pieces, last = [], 0
     for match in compile_pattern(split_pattern).finditer(text):

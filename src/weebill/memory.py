@@ -1,10 +1,29 @@
 """Memory: token ids of pieces of text that were encoded before, within a bound. Encodes nothing itself."""
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
+from threading import local
 
 SLOT_BYTES = 70  # of a dict, just after it has grown
+
+
+class Promises(dict[str, bytearray]):
+    """Pieces that were asked for and not held, each with an empty bytearray that stands for its ids until it is filled.
+
+    `made` counts every time one was given out, also the same again.
+    """
+
+    made = 0
+
+    def make(self, piece: str) -> bytearray:
+        """Return the promise for a piece, the same one every time."""
+        self.made += 1
+        return self.setdefault(piece, bytearray())
+
+
+class _OfThread(local):
+    promises: Promises | None = None
 
 
 class Memory(dict[str, bytes]):
@@ -14,33 +33,53 @@ class Memory(dict[str, bytes]):
     the size of a tuple, nothing for the garbage collector to visit, and many are joined in one copy.
 
     Args:
-        compute: gives the token ids of a piece, as bytes.
+        compute: gives the token ids of a piece, as bytes; may raise.
         largest_bytes: bound of what is held, with Python's overhead.
-        refuse: called with a piece before it is computed; may raise.
     """
 
-    def __init__(
-        self, compute: Callable[[str], bytes], largest_bytes: int, refuse: Callable[[str], None] | None = None
-    ):
+    def __init__(self, compute: Callable[[str], bytes], largest_bytes: int):
         super().__init__()
         self.largest_bytes = largest_bytes
-        self._compute, self._refuse = compute, refuse
+        self._compute = compute
         self._used_bytes = 0
+        self._of_thread = _OfThread()
 
     def __missing__(self, piece: str) -> bytes:
-        if self._refuse:
-            self._refuse(piece)
+        if (promises := self._of_thread.promises) is not None:
+            return promises.make(piece)  # type: ignore[return-value]  # who asked for promises joins them as bytes
         token_ids = self._compute(piece)
-        size = _size_bytes(piece, token_ids)
-        if size > self.largest_bytes // 1000:  # a whole document will hardly come again
-            return token_ids
-        if self._used_bytes + size > self.largest_bytes:
-            for old in list(islice(self, len(self) // 2)):
-                self._used_bytes -= _size_bytes(old, self.pop(old))
-        self._used_bytes += size
-        self[piece] = token_ids
+        size = _size_bytes([piece], [token_ids])
+        if size <= self.largest_bytes // 1000:  # a whole document will hardly come again
+            self._make_room(size)
+            self[piece] = token_ids
         return token_ids
 
+    @contextmanager
+    def promising(self) -> Iterator[Promises]:
+        """Until the end of the block, give this thread promises of what is not held, for the caller to fill.
 
-def _size_bytes(piece: str, token_ids: bytes) -> int:
-    return SLOT_BYTES + sys.getsizeof(piece) + sys.getsizeof(token_ids)
+        So a text is looked up once, in C, although much of it is new; what is new can then be computed together.
+        """
+        self._of_thread.promises = promises = Promises()
+        try:
+            yield promises
+        finally:
+            self._of_thread.promises = None
+
+    def keep(self, pieces: Sequence[str], token_ids: Sequence[bytes]) -> None:
+        """Hold what was computed elsewhere for many pieces that were not held; nothing when they do not fit at all."""
+        size = _size_bytes(pieces, token_ids)
+        if size <= self.largest_bytes:
+            self._make_room(size)
+            self.update(zip(pieces, token_ids, strict=True))
+
+    def _make_room(self, size: int) -> None:
+        while self and self._used_bytes + size > self.largest_bytes:
+            older = list(islice(self, (len(self) + 1) // 2))
+            self._used_bytes -= _size_bytes(older, list(map(self.pop, older)))
+        self._used_bytes = size + (self._used_bytes if self else 0)
+
+
+def _size_bytes(pieces: Sequence[str], token_ids: Sequence[bytes]) -> int:
+    # sys.getsizeof gives the same in seven times the time
+    return SLOT_BYTES * len(pieces) + sum(map(str.__sizeof__, pieces)) + sum(map(bytes.__sizeof__, token_ids))

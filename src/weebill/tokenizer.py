@@ -4,28 +4,23 @@ The only place in weebill that truncates and pads.
 """
 
 import random
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib import resources
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import regex
 
 from weebill import bpe
-from weebill.counting import SAFE_SPACE, count_pretokens, well_formed
+from weebill.counting import count_pretokens, well_formed
 from weebill.errors import ConfigError, DataError
-from weebill.memory import Memory
 from weebill.normalize import check_normalizers, normalize
 from weebill.offsets import Offsets, token_offsets
+from weebill.packed_encoder import ID_BYTES, PackedEncoder, pack, unpack
 from weebill.schema import EncodedBatch, Encoding
 
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
-LONG_PRETOKENS_CHARACTERS = 2_000  # from here on a chunk's pretokens are merged together
-MEMORY_BYTES = 64 * 2**20  # of the largest of three memories; the others have a half and a quarter
-ID_BYTES = 4
 
 
 class Tokenizer:
@@ -75,10 +70,8 @@ class Tokenizer:
         self._ranks = bpe.merge_ranks(merges)
         self._bytes = _token_bytes(merges, self.special_tokens, self.byte_ids)
         self._is_special = frozenset(self.special_tokens.values())
-        self._prefix_bytes, self._suffix_bytes = _pack(self._prefix), _pack(self._suffix)
-        self._ids_after_space = Memory(lambda chunk: self._encode_chunk(" " + chunk), MEMORY_BYTES, refuse=_unsafe)
-        self._ids_of_chunk = Memory(self._encode_chunk, MEMORY_BYTES // 4)
-        self._ids_of_pretoken = Memory(self._encode_pretoken, MEMORY_BYTES // 2)
+        self._prefix_bytes, self._suffix_bytes = pack(self._prefix), pack(self._suffix)
+        self._encoder = PackedEncoder(self._ranks, self.byte_ids, split_pattern, self.normalizers)
 
     def _role(self, *names: str) -> int | None:
         return next((self.special_tokens[name] for name in names if name in self.special_tokens), None)
@@ -243,13 +236,13 @@ class Tokenizer:
             max_length: in tokens, [CLS] and [SEP] included; what is beyond is dropped and counted.
             allow_special: read a literal "[MASK]" in the text as the special token; by default it is ordinary text.
         """
-        packed, offsets = self._encode_with_special(text) if allow_special else (self._encode(text), None)
+        packed, offsets = self._encode_with_special(text) if allow_special else (self._encoder.encode(text), None)
         framed, dropped = self._frame(packed, max_length)
         return self._encoding(text, framed, dropped, offsets)
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text alone: no [CLS], no [SEP], nothing special in it."""
-        return _unpack(self._encode(text))
+        return unpack(self._encoder.encode(text))
 
     def encode_with_dropout(self, text: str, dropout: float, rng: random.Random) -> list[int]:
         """Return token ids with merges left out at random, so that a model meets other ways to cut a word.
@@ -263,11 +256,10 @@ class Tokenizer:
             Provilkov et al. 2020, BPE-dropout.
         """
         text = well_formed(normalize(text, self.normalizers))
-        pretokens = bpe.pretokenize(text, self.split_pattern)
         return [
             token_id
-            for pretoken in pretokens
-            for token_id in bpe.apply_merges(self._byte_tokens(pretoken), self._ranks, lambda: rng.random() >= dropout)
+            for symbols in map(self._encoder.byte_tokens, bpe.pretokenize(text, self.split_pattern))
+            for token_id in bpe.apply_merges(symbols, self._ranks, lambda: rng.random() >= dropout)
         ]
 
     def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> EncodedBatch:
@@ -275,7 +267,7 @@ class Tokenizer:
 
         Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
         """
-        rows = [self._frame(self._encode(text), max_length) for text in texts]
+        rows = [self._frame(packed, max_length) for packed in self._encoder.encode_all(texts)]
         lengths_B = np.array([len(framed) // ID_BYTES for framed, _ in rows], np.int64)
         longest = int(lengths_B.max(initial=0))
         attention_mask_BT = np.arange(longest) < lengths_B[:, None]
@@ -305,28 +297,6 @@ class Tokenizer:
 
     # -- inside: ids travel packed, ID_BYTES each, until somebody wants to see them
 
-    def _encode(self, text: str) -> bytes:
-        if self.normalizers:
-            text = normalize(text, self.normalizers)
-        if self.split_pattern not in bpe.SPLIT_PATTERNS:
-            return self._encode_chunk(text)
-        first, *chunks = text.split(" ")  # no pretoken crosses a single space between visible characters
-        try:
-            return self._ids_of_chunk[first] + b"".join(map(self._ids_after_space.__getitem__, chunks))
-        except _UnsafeSpace:  # somewhere are two white-space characters in a row
-            first, *chunks = SAFE_SPACE.split(text)
-            return self._ids_of_chunk[first] + b"".join([self._ids_of_chunk[" " + chunk] for chunk in chunks])
-
-    def _encode_chunk(self, chunk: str) -> bytes:
-        pretokens = bpe.pretokenize(well_formed(chunk), self.split_pattern)
-        if len(chunk) < LONG_PRETOKENS_CHARACTERS:
-            return b"".join(map(self._ids_of_pretoken.__getitem__, pretokens))
-        merged = bpe.apply_merges_to_all(pretokens, self._ranks, self.byte_ids)
-        return _pack(chain.from_iterable(map(merged.__getitem__, pretokens)))
-
-    def _encode_pretoken(self, pretoken: str) -> bytes:
-        return _pack(bpe.apply_merges(self._byte_tokens(pretoken), self._ranks))
-
     def _frame(self, packed: bytes, max_length: int | None) -> tuple[bytes, int]:
         """Return the packed ids between prefix and suffix, cut to fit between them, and how many were dropped."""
         dropped = 0
@@ -337,10 +307,7 @@ class Tokenizer:
         return self._prefix_bytes + packed + self._suffix_bytes, dropped
 
     def _encoding(self, text: str, framed: bytes, dropped: int, offsets: Offsets | None = None) -> Encoding:
-        return Encoding(partial(_unpack, framed), partial(self._framed_offsets, text, framed, offsets), dropped)
-
-    def _byte_tokens(self, pretoken: str) -> list[int]:
-        return [self.byte_ids[byte] for byte in pretoken.encode("utf-8")]
+        return Encoding(partial(unpack, framed), partial(self._framed_offsets, text, framed, offsets), dropped)
 
     def _encode_with_special(self, text: str) -> tuple[bytes, Offsets]:
         token_ids: list[int] = []
@@ -356,26 +323,16 @@ class Tokenizer:
                 token_ids += found
                 offsets += [(start + a, start + b) for a, b in self._offsets(part, found)]
             start += len(part)
-        return _pack(token_ids), offsets
+        return pack(token_ids), offsets
 
     def _framed_offsets(self, text: str, framed: bytes, offsets: Offsets | None) -> Offsets:
-        token_ids = _unpack(framed[len(self._prefix_bytes) : len(framed) - len(self._suffix_bytes)])
+        token_ids = unpack(framed[len(self._prefix_bytes) : len(framed) - len(self._suffix_bytes)])
         kept = self._offsets(text, token_ids) if offsets is None else offsets[: len(token_ids)]
         return [(0, 0)] * len(self._prefix) + kept + [(0, 0)] * len(self._suffix)
 
     def _offsets(self, text: str, token_ids: Sequence[int]) -> Offsets:
         tokens = (self._bytes[i] for i in token_ids)
         return token_offsets(well_formed(text), tokens, self.normalizers, self.trim_offsets)
-
-
-def _pack(token_ids: Iterable[int]) -> bytes:
-    return array("i", token_ids).tobytes()
-
-
-def _unpack(packed: bytes) -> list[int]:
-    token_ids = array("i")
-    token_ids.frombytes(packed)
-    return token_ids.tolist()
 
 
 def _token_bytes(merges: bpe.Merges, special_tokens: Mapping[str, int], byte_ids: Sequence[int]) -> list[bytes]:
@@ -389,12 +346,3 @@ def _token_bytes(merges: bpe.Merges, special_tokens: Mapping[str, int], byte_ids
     for (first, second), merged in merges.items():
         values[merged] = values[first] + values[second]
     return values
-
-
-class _UnsafeSpace(Exception):
-    """A space beside other white space: the text cannot be cut there before the split pattern has seen it."""
-
-
-def _unsafe(chunk: str) -> None:
-    if not chunk or chunk[0].isspace():
-        raise _UnsafeSpace

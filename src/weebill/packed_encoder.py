@@ -1,0 +1,208 @@
+"""PackedEncoder: text -> token ids as bytes, remembering what it met. Knows no special tokens, no frame, no offsets."""
+
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import chain, pairwise, repeat
+
+import numpy as np
+
+from weebill import bpe
+from weebill.counting import SAFE_SPACE, UNSAFE_SPACE, well_formed
+from weebill.memory import Memory
+from weebill.merge_table import MergeTable
+from weebill.normalize import normalize
+
+ID_BYTES = 4
+MEMORY_BYTES = 64 * 2**20  # of the largest of three memories; the others have a half and a quarter
+LONG_CHARACTERS = 2_000  # from here on a chunk's pretokens are merged together
+SLICE_CHARACTERS = 500_000  # of texts encoded together; what is new in them fits into the memories
+FEW_PRETOKENS = 100  # are merged sooner one by one
+SHORT_CHARACTERS = 32  # longer pretokens would keep all others waiting
+LINE_START = re.compile(r"\n(?=\S)")
+
+
+class PackedEncoder:
+    """Encodes ordinary text: cuts it at spaces into chunks, these into pretokens, and merges each pretoken's bytes.
+
+    Chunks and pretokens are looked up in memories first. Ids stay packed, ID_BYTES each, so that those of many chunks
+    are joined in one copy.
+
+    Args:
+        ranks: from `bpe.merge_ranks`, of token ids.
+        byte_ids: the token id of each of the 256 bytes.
+        split_pattern: see `bpe.pretokenize`.
+        normalizers: see `normalize.normalize`.
+
+    Example:
+        >>> encoder = PackedEncoder({(97, 98): (0, 256)}, range(256))
+        >>> [unpack(packed) for packed in encoder.encode_all(["ab b", "abab"])]
+        [[256, 32, 98], [256, 256]]
+    """
+
+    def __init__(
+        self, ranks: bpe.Ranks, byte_ids: Sequence[int], split_pattern: str = "gpt2", normalizers: Sequence[str] = ()
+    ):
+        self._ranks, self._byte_ids = ranks, byte_ids
+        self._split_pattern, self._normalizers = split_pattern, normalizers
+        self._cuts_at_spaces = split_pattern in bpe.SPLIT_PATTERNS
+        self._cuts_at_newlines = split_pattern == "gpt2"  # gpt4 joins a newline to the punctuation before it
+        self._after_space = Memory(self._encode_after_space, MEMORY_BYTES)
+        self._chunks = Memory(self._encode_chunk, MEMORY_BYTES // 4)
+        self._pretokens = Memory(self._encode_pretoken, MEMORY_BYTES // 2)
+
+    def encode(self, text: str) -> bytes:
+        """Return the packed token ids of a text."""
+        text = normalize(text, self._normalizers) if self._normalizers else text
+        if not self._cuts_at_spaces:
+            return self._encode_chunk(text)
+        first, *chunks = self._cut(text)
+        try:
+            return self._chunks[first] + b"".join(map(self._after_space.__getitem__, chunks))
+        except _UnsafeSpace:
+            return self._encode_unsafe(text)
+
+    def encode_all(self, texts: Iterable[str]) -> list[bytes]:
+        """Return what `encode` returns for each text, sooner: what is new in many is split and merged together."""
+        if not self._cuts_at_spaces:
+            return [self.encode(text) for text in texts]
+        normal = (normalize(text, self._normalizers) for text in texts) if self._normalizers else texts
+        return [packed for some in _slices(normal) for packed in self._encode_slice(some)]
+
+    def byte_tokens(self, pretoken: str) -> list[int]:
+        """Return the token ids of a pretoken before any merge."""
+        return [self._byte_ids[byte] for byte in pretoken.encode("utf-8")]
+
+    def _cut(self, text: str) -> list[str]:
+        """Return the first chunk and those after it. No pretoken crosses a single space between visible characters.
+
+        Under gpt2 a newline before a visible character is a pretoken of its own: a chunk that starts with one follows
+        the chunk before it without a space. The last word of a paragraph and the first of the next are often known,
+        the two together hardly ever.
+        """
+        return (LINE_START.sub(" \n", text) if self._cuts_at_newlines else text).split(" ")
+
+    def _is_unsafe(self, chunk: str) -> bool:
+        """Return whether white space follows the space before a chunk: then the text cannot be cut there."""
+        first = chunk[1:2] if self._cuts_at_newlines and chunk[:1] == "\n" else chunk[:1]
+        return not first or first.isspace()
+
+    def _encode_slice(self, texts: Sequence[str]) -> list[bytes]:
+        """Join what is remembered of each text; where something is not, join promises of it once they are kept."""
+        packed: list[bytes] = []
+        incomplete: list[tuple[int, list[bytes]]] = []
+        with self._chunks.promising() as new_firsts, self._after_space.promising() as new_chunks:
+            for number, text in enumerate(texts):
+                first, *chunks = self._cut(text)
+                promised = new_firsts.made + new_chunks.made
+                ids = [self._chunks[first], *map(self._after_space.__getitem__, chunks)]
+                if new_firsts.made + new_chunks.made > promised:
+                    incomplete.append((number, ids))
+                    packed.append(b"")
+                else:
+                    packed.append(b"".join(ids))
+        if not incomplete:
+            return packed
+        unsafe = [chunk for chunk in new_chunks if (not chunk or chunk[0].isspace()) and self._is_unsafe(chunk)]
+        for chunk in unsafe:
+            del new_chunks[chunk]
+        self._meet(
+            [first for first in new_firsts if len(first) < LONG_CHARACTERS],
+            [chunk for chunk in new_chunks if len(chunk) < LONG_CHARACTERS],
+        )
+        for memory, new in ((self._chunks, new_firsts), (self._after_space, new_chunks)):
+            for piece, promise in new.items():
+                promise += memory[piece]
+        for number, ids in incomplete:
+            cannot_be_cut = unsafe and UNSAFE_SPACE.search(texts[number])
+            packed[number] = self._encode_unsafe(texts[number]) if cannot_be_cut else b"".join(ids)
+        return packed
+
+    def _meet(self, firsts: Sequence[str], chunks: Sequence[str]) -> None:
+        """Remember the ids of new first and other chunks, all of them split and merged together."""
+        in_ascii = [chunk for chunk in chunks if chunk.isascii()]  # which is split faster
+        chunks = in_ascii + [chunk for chunk in chunks if not chunk.isascii()]
+        spaced = [chunk if chunk[0] == "\n" else " " + chunk for chunk in chunks]
+        pretokens = self._split("".join(spaced[: len(in_ascii)])) + self._split("".join(spaced[len(in_ascii) :]))
+        for first in firsts:
+            pretokens += self._split(first)
+        joined = _join_by_text([*spaced, *firsts], pretokens, self._merge_all(pretokens))
+        self._after_space.keep(chunks, joined[: len(chunks)])
+        self._chunks.keep(firsts, joined[len(chunks) :])
+
+    def _merge_all(self, pretokens: Sequence[str]) -> list[bytes]:
+        """Return the ids of pretokens; those not met before are merged together."""
+        ids = list(map(self._pretokens.get, pretokens, repeat(b"")))
+        missing = [i for i, known in enumerate(ids) if not known]
+        short = list({pretokens[i] for i in missing if len(pretokens[i]) <= SHORT_CHARACTERS})
+        if len(short) >= FEW_PRETOKENS:
+            self._pretokens.keep(short, self._merge_table.apply(short))
+        for i in missing:
+            ids[i] = self._pretokens[pretokens[i]]
+        return ids
+
+    def _split(self, text: str) -> list[str]:
+        return bpe.pretokenize(well_formed(text), self._split_pattern)
+
+    def _encode_unsafe(self, text: str) -> bytes:
+        first, *chunks = SAFE_SPACE.split(text)
+        return self._chunks[first] + b"".join([self._chunks[" " + chunk] for chunk in chunks])
+
+    def _encode_after_space(self, chunk: str) -> bytes:
+        if self._is_unsafe(chunk):
+            raise _UnsafeSpace
+        return self._encode_chunk(chunk if chunk[0] == "\n" else " " + chunk)
+
+    @cached_property
+    def _merge_table(self) -> MergeTable:
+        return MergeTable(self._ranks, self._byte_ids)
+
+    def _encode_chunk(self, chunk: str) -> bytes:
+        pretokens = self._split(chunk)
+        if len(chunk) < LONG_CHARACTERS:
+            return b"".join(map(self._pretokens.__getitem__, pretokens))
+        merged = bpe.apply_merges_to_all(pretokens, self._ranks, self._byte_ids)
+        return pack(chain.from_iterable(map(merged.__getitem__, pretokens)))
+
+    def _encode_pretoken(self, pretoken: str) -> bytes:
+        return pack(bpe.apply_merges(self.byte_tokens(pretoken), self._ranks))
+
+
+def pack(token_ids: Iterable[int]) -> bytes:
+    """Return token ids as bytes, ID_BYTES each."""
+    return array("i", token_ids).tobytes()
+
+
+def unpack(packed: bytes) -> list[int]:
+    """Return the token ids that were packed."""
+    token_ids = array("i")
+    token_ids.frombytes(packed)
+    return token_ids.tolist()
+
+
+def _join_by_text(texts: Sequence[str], pretokens: Sequence[str], ids: Sequence[bytes]) -> list[bytes]:
+    """Return the joined ids of each text, given all their pretokens and the ids of these, in order."""
+    text_ends, pretoken_ends, id_ends = (
+        np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces))) for pieces in (texts, pretokens, ids)
+    )
+    bounds = np.append(0, id_ends)[pretoken_ends.searchsorted(text_ends, side="right")].tolist()
+    packed = b"".join(ids)
+    return [packed[start:end] for start, end in pairwise([0, *bounds])]
+
+
+class _UnsafeSpace(Exception):
+    """A space beside other white space: the text cannot be cut there before the split pattern has seen it."""
+
+
+def _slices(texts: Iterable[str]) -> Iterator[list[str]]:
+    some: list[str] = []
+    characters = 0
+    for text in texts:
+        some.append(text)
+        characters += len(text)
+        if characters >= SLICE_CHARACTERS:
+            yield some
+            some, characters = [], 0
+    if some:
+        yield some
