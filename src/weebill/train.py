@@ -141,7 +141,7 @@ def fit(
         TrainingStopped: the loss became NaN or infinite.
         TrainingInterrupted: Ctrl-C.
         ArtifactError: no usable checkpoint to go on from.
-        ConfigError: the checkpoint is of another recipe or other data.
+        ConfigError: the checkpoint is of another recipe or other data, or the precision needs a GPU.
     """
     run = _Run(model, task, settings, seed, on_event, checkpoint)
     if resume:
@@ -345,9 +345,12 @@ def _rng(seed: int, purpose: str, number: int) -> np.random.Generator:
 
 
 def _precision(wanted: str) -> str:
+    gpu = torch.cuda.is_available()
+    if wanted == "fp16" and not gpu:
+        raise ConfigError("training.precision = fp16: expected a GPU, got none; set it to bf16, no or auto")
     if wanted != "auto":
         return wanted
-    if not torch.cuda.is_available():
+    if not gpu:
         return "no"  # at 64 dimensions the casts cost more on CPU than the narrower products save
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
