@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -184,6 +185,7 @@ class _Run:
         set_seed(seed)
         self.raw, self.task, self.settings, self.seed = model, task, settings, seed
         self.on_event, self.checkpoint = on_event, checkpoint
+        AcceleratorState._reset_state()  # else a second run in one process must have the first one's precision
         self.accelerator = Accelerator(
             mixed_precision=_precision(settings.precision), cpu=not torch.cuda.is_available()
         )
