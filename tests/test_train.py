@@ -13,13 +13,15 @@ import weebill
 from weebill import data, templates
 from weebill.config import FinetuneRecipe, PretrainRecipe, TrainingConfig, parse_recipe
 from weebill.errors import ConfigError, DataError
+from weebill.finetuning import finetune
 from weebill.freezing import parameter_groups, trainable_table
+from weebill.provenance import training_record
 from weebill.runs import run_finetune, run_pretrain
 from weebill.schedule import warmup_cosine
 from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tokenizer import Tokenizer
-from weebill.train import Plan, Task, TrainingStopped, finetune, fit, training_record
+from weebill.train import Plan, Task, TrainingStopped, fit
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
 

@@ -21,6 +21,7 @@ from weebill.files import write_whole
 from weebill.formats import read_utterances
 from weebill.pairs import read_pairs
 from weebill.pictures import training_curves
+from weebill.provenance import data_fingerprint, training_record
 from weebill.report import RunDisplay, merge_progress
 from weebill.schema import ScoredPair, Utterance
 from weebill.sources import Mix, read_mix
@@ -84,7 +85,6 @@ def _checkpoint(
         ConfigError: a stopped run is there and `resume` is off.
     """
     from weebill.checkpoint import Checkpoint
-    from weebill.train import data_fingerprint
 
     path = training_folder(output) / "checkpoint.safetensors"
     if path.exists() and not resume:
@@ -118,7 +118,7 @@ def _run(
     train: Callable[[RunDisplay, "Checkpoint"], tuple[Any, dict[str, Any]]],
 ) -> None:
     """Train, write the model folder, say how it went; what a run that stops leaves behind is named in its error."""
-    from weebill.train import TrainingStopped, training_record
+    from weebill.train import TrainingStopped
 
     checkpoint = _checkpoint(output, resume, recipe, inputs)
     folder = checkpoint.path.parent
@@ -192,7 +192,7 @@ def run_finetune(
         dev = _read_split(data_root, str(recipe.data.dev), recipe.data.format)
     else:
         train, dev = templates.generate()
-    from weebill.train import finetune
+    from weebill.finetuning import finetune
 
     tokenizer = tokenizer or _tokenizer(recipe, (u.text for u in train), data_root, console)
     _run(recipe, output, [*train, *dev], console, resume,

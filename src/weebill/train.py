@@ -1,11 +1,6 @@
-"""One training loop, and fine-tuning as a task for it (pretraining.py is the other). Prints nothing."""
+"""One training loop for every task; pretraining.py and finetuning.py say what a step does. Prints nothing."""
 
-import dataclasses
-import hashlib
-import importlib.metadata
-import json
 import math
-import platform
 import signal
 import threading
 import time
@@ -25,8 +20,7 @@ from accelerate.utils import set_seed
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from weebill import __version__, data, losses
-from weebill.backend import TorchBackend
+from weebill import data
 from weebill.bert import read_start
 from weebill.checkpoint import (
     Checkpoint,
@@ -37,16 +31,11 @@ from weebill.checkpoint import (
     prefixed,
     random_states,
 )
-from weebill.config import EncoderConfig, FinetuneRecipe, Recipe, TrainingConfig
+from weebill.config import EncoderConfig, Recipe, TrainingConfig
 from weebill.errors import ConfigError, DataError, WeebillError
-from weebill.evaluate import evaluate
 from weebill.freezing import parameter_groups, trainable_table
-from weebill.multitask import MultiTaskModel
-from weebill.predictor import Predictor
 from weebill.schedule import warmup_cosine
-from weebill.schema import Utterance
 from weebill.sent_transformer import SentenceTransformer
-from weebill.tags import MISSING, tag_vocabulary
 from weebill.tokenizer import Tokenizer
 
 Event = dict[str, Any]
@@ -361,75 +350,6 @@ def _copy_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: t.detach().clone() for name, t in model.state_dict().items()}
 
 
-def finetune(
-    recipe: FinetuneRecipe,
-    train: Sequence[Utterance],
-    dev: Sequence[Utterance],
-    on_event: OnEvent,
-    tokenizer: Tokenizer | None = None,
-    checkpoint: Checkpoint | None = None,
-    resume: bool = False,
-) -> tuple[MultiTaskModel, Event, list[dict[str, Any]]]:
-    """Train intent and entities on one encoder; returns the model, the end event and the ledger of lost labels."""
-    if not train or not dev:
-        raise DataError(f"expected training and dev utterances, got {len(train)} and {len(dev)}")
-    set_seed(recipe.seed)
-    encoder = start_encoder(recipe, tokenizer)
-    longest, pad_id = encoder.config.max_seq_len, encoder.tokenizer.pad_id
-    intents, labels = data.labels_of(train)
-    if not intents:
-        raise DataError("expected training rows with an intent, got none; add an intent to the rows")
-    tags = tag_vocabulary(labels)
-    model = MultiTaskModel(encoder, intents, tags, recipe.heads)
-    rows = data.label_rows(train, encoder.tokenizer, longest, intents, tags)
-    ledger = [{"source": u.source, "text": u.text, "label": m.entity.label, "start": m.entity.start,
-               "end": m.entity.end, "reason": m.reason} for u, m in rows.misaligned]  # fmt: skip
-    ledger += [{"source": places[0], "label": what, "reason": f"in dev {len(places)} times, never in train"}
-               for what, places in data.check_known_labels(dev, intents, labels).items()]  # fmt: skip
-    on_event({"event": "ledger", "rows": ledger})
-    weights_L = torch.from_numpy(data.class_weights(rows.tags, len(tags), recipe.loss.tag_weight_power))
-    power = recipe.loss.intent_sampling_power
-    chances = data.sampling_weights(rows.intents, power) if power else None
-    lengths = [len(ids) for ids in rows.token_ids]
-
-    def plan(_: int, rng: np.random.Generator) -> list[Plan]:
-        batches = data.epoch_batches(lengths, recipe.training.batch_size, rng, chances)
-        return [Plan(0, chosen) for chosen in batches]
-
-    def collate(plan: Plan, rng: np.random.Generator) -> Batch:
-        input_ids_BT = data.pad([rows.token_ids[i] for i in plan.rows], pad_id)
-        return {
-            "input_ids": torch.from_numpy(
-                data.mask_tokens(input_ids_BT, encoder.tokenizer, recipe.loss.token_dropout, rng)
-            ),
-            "tags": torch.from_numpy(data.pad([rows.tags[i] for i in plan.rows], MISSING)),
-            "intents": torch.from_numpy(rows.intents[plan.rows]),
-        }
-
-    def loss_parts(wrapped: nn.Module, plan: Plan, batch: Batch) -> dict[str, Tensor]:
-        _, intent_logits_BC, tag_logits_BTL = wrapped(batch["input_ids"], batch["input_ids"] != pad_id)
-        smoothing = recipe.loss.label_smoothing
-        return {
-            "intent": losses.intent_loss(intent_logits_BC.float(), batch["intents"], smoothing),
-            "tags": losses.tag_loss(
-                tag_logits_BTL.float(), batch["tags"], weights_L.to(batch["tags"].device), smoothing
-            ),
-        }
-
-    predictor = Predictor(encoder.tokenizer, TorchBackend(model), longest, encoder.config.embedding_dim, intents, tags)
-
-    def evaluate_dev() -> dict[str, float]:
-        report = evaluate(predictor, dev, show_progress=False)
-        names = ("intent_accuracy", "tag_loss", "tag_accuracy", "span_f1", "exact_match")
-        return {name: value for name in names if (value := getattr(report, name)) is not None}
-
-    if getattr(evaluate(predictor, dev[:1], show_progress=False), recipe.metric) is None:
-        raise ConfigError(f"metric = {recipe.metric!r} needs dev rows annotated for it; choose another metric")
-    task = Task(plan, collate, loss_parts, evaluate_dev, recipe.metric)
-    end = fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
-    return model, end, ledger
-
-
 def start_encoder(recipe: Recipe, tokenizer: Tokenizer | None) -> SentenceTransformer:
     """Return the encoder a run starts from; one given by `start` keeps its shape and brings its tokenizer."""
     if recipe.start is not None:
@@ -441,25 +361,3 @@ def start_encoder(recipe: Recipe, tokenizer: Tokenizer | None) -> SentenceTransf
         raise ConfigError(f"tokenizer = {recipe.tokenizer!r}: expected one with [CLS] and [SEP], as the "
                           f"encoder needs, got one without; train one with `weebill tokenizer train`")  # fmt: skip
     return SentenceTransformer(EncoderConfig.model_validate(recipe.encoder.model_dump()), tokenizer)
-
-
-def data_fingerprint(inputs: Sequence[Any]) -> str:
-    """Return a digest of dataclass values by their content: where their files lie does not change it."""
-    digest = hashlib.sha256()
-    for item in inputs:
-        content = {name: value for name, value in dataclasses.asdict(item).items() if name != "source"}
-        digest.update(json.dumps(content, sort_keys=True).encode())
-    return digest.hexdigest()
-
-
-def training_record(recipe: Recipe, end: Event, inputs: Sequence[Any]) -> dict[str, object]:
-    """Return what weebill.json keeps of a run: recipe, metrics, versions and a fingerprint of the data."""
-    packages = ("torch", "numpy", "accelerate", "safetensors", "regex")
-    return {
-        "recipe": recipe.model_dump(),
-        "result": {k: v for k, v in end.items() if k != "event"},
-        "versions": {"weebill": __version__, "python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in packages},
-        "data_sha256": data_fingerprint(inputs),
-        "data_rows": len(inputs),
-    }
