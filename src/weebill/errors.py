@@ -3,6 +3,8 @@
 WeebillError             every error a user can cause; the command line prints it and exits with code 2
 ├── ConfigError          a recipe or an option is wrong
 ├── DataError            a data file is missing, empty, malformed or contradicts itself
+│   └── TrainingStopped      the loss is not a finite number any more (train.py)
+├── TrainingInterrupted  Ctrl-C: the run stopped after a step and can go on (train.py)
 ├── ArtifactError        a folder or file is not the model or tokenizer it should be, or could not be written
 └── MissingExtraError    an optional dependency is not installed; the message names the pip command
 

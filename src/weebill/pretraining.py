@@ -287,6 +287,7 @@ def _teacher_by_text(
     if teacher is None:
         raise ConfigError('loss distillation needs a teacher, got none; name its model folder: teacher = "DIR"')
     numbers = np.unique(np.concatenate(taught))
+    fit_width(teacher([mix.texts[numbers[0]]]), width, projection)  # refuses a width before all texts are read
     found = fit_width(teacher([mix.texts[i] for i in numbers]), width, projection)
     by_text: Vectors = np.zeros((len(mix.texts), width), dtype=np.float16)
     by_text[numbers] = found
