@@ -11,7 +11,7 @@ SRC = Path(weebill.__file__).parent
 FLOORS = [
     {"errors", "schema"},
     {"config", "files", "symbol_row", "merge_table", "memory", "normalize"},
-    {"bpe", "tags", "metrics", "bootstrap", "pair_metrics", "geometry", "schedule", "golden"},
+    {"bpe", "tags", "metrics", "bootstrap", "pair_metrics", "geometry", "schedule", "golden", "decoding"},
     {"counting", "offsets"},
     {"packed_encoder"},
     {"tokenizer"},

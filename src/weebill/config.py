@@ -55,6 +55,9 @@ class HeadsConfig(Section):
 
     lstm_dim: int = Field(64, ge=1, description="hidden size of each direction of the tag head's BiLSTM")
     mlp_dim: int = Field(128, ge=1)
+    entity_boundaries: Literal["auto", "words", "any"] = Field(
+        "auto", description="words: entities are whole words; auto: if those of the training data are"
+    )
     dropout: float = Field(0.1, ge=0, lt=1)
 
 

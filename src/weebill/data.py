@@ -12,7 +12,7 @@ from rich.progress import track
 
 from weebill.errors import ConfigError, DataError
 from weebill.schema import EncodedBatch, ModelTokenizer, ScoredPair, Utterance
-from weebill.tags import MISSING, Misaligned, align
+from weebill.tags import MISSING, Misaligned, align, is_inside_word
 
 PROGRESS_FROM_TEXTS = 2_000
 _LOG = logging.getLogger("weebill")
@@ -256,6 +256,16 @@ def labels_of(utterances: Sequence[Utterance]) -> tuple[list[str], list[str]]:
     """Return the sorted intents and entity labels that occur."""
     intents = sorted({u.intent for u in utterances if u.intent is not None})
     return intents, sorted({e.label for u in utterances for e in u.entities or ()})
+
+
+def entities_are_whole_words(utterances: Sequence[Utterance], tolerance: float = 0.005) -> bool:
+    """Return whether hardly any annotated entity begins or ends inside a word: at most `tolerance` of them.
+
+    Not so where words are written without spaces between them, or parts of words are annotated.
+    """
+    spans = [(u.text, e) for u in utterances for e in u.entities or ()]
+    cutting = sum(is_inside_word(text, e.start) or is_inside_word(text, e.end) for text, e in spans)
+    return cutting <= tolerance * len(spans)
 
 
 def check_known_labels(

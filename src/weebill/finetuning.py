@@ -41,7 +41,11 @@ def finetune(
     if not intents:
         raise DataError("expected training rows with an intent, got none; add an intent to the rows")
     tags = tag_vocabulary(labels)
-    model = MultiTaskModel(encoder, intents, tags, recipe.heads)
+    heads = recipe.heads
+    if heads.entity_boundaries == "auto":
+        boundaries = "words" if data.entities_are_whole_words(train) else "any"
+        heads = heads.model_copy(update={"entity_boundaries": boundaries})
+    model = MultiTaskModel(encoder, intents, tags, heads)
     rows = data.label_rows(train, encoder.tokenizer, longest, intents, tags)
     ledger = [{"source": u.source, "text": u.text, "label": m.entity.label, "start": m.entity.start,
                "end": m.entity.end, "reason": m.reason} for u, m in rows.misaligned]  # fmt: skip
@@ -77,7 +81,9 @@ def finetune(
             ),
         }
 
-    predictor = Predictor(encoder.tokenizer, TorchBackend(model), longest, encoder.config.embedding_dim, intents, tags)
+    predictor = Predictor(
+        encoder.tokenizer, TorchBackend(model), longest, encoder.config.embedding_dim, intents, tags, model.whole_words
+    )
 
     def evaluate_dev() -> dict[str, float]:
         report = evaluate(predictor, dev, show_progress=False)

@@ -27,6 +27,11 @@ class MultiTaskModel(nn.Module):
         self.intent_head = IntentHead(dim, len(self.intents), config)
         self.tag_head = TagHead(dim, len(self.tags), config)
 
+    @property
+    def whole_words(self) -> bool:
+        """Whether entities are whole words."""
+        return self.config.entity_boundaries == "words"
+
     def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return sentence embedding, intent logits and tag logits.
 

@@ -9,15 +9,17 @@ import numpy.typing as npt
 from weebill.artifact import read_model
 from weebill.backend import Backend, load_torch
 from weebill.data import batches_by_length
+from weebill.decoding import Bools, TagGrammar
 from weebill.errors import ArtifactError
 from weebill.schema import EncodedBatch, ModelOutput, ModelTokenizer, Prediction
-from weebill.tags import spans_from_tags
+from weebill.tags import is_inside_word, spans_from_tags
 
 
 class Predictor:
     """A model ready to read texts; call it with one text or a list.
 
-    `max_seq_len` is in tokens; what a longer text has beyond is not read.
+    `max_seq_len` is in tokens; what a longer text has beyond is not read. With `whole_words` no entity begins or ends
+    inside a word.
     """
 
     def __init__(
@@ -28,10 +30,12 @@ class Predictor:
         embedding_dim: int,
         intents: Sequence[str] = (),
         tags: Sequence[str] = (),
+        whole_words: bool = False,
     ):
         self.tokenizer, self.backend = tokenizer, backend
         self.max_seq_len, self.embedding_dim = max_seq_len, embedding_dim
-        self.intents, self.tags = list(intents), list(tags)
+        self.intents, self.tags, self.whole_words = list(intents), list(tags), whole_words
+        self._grammar = TagGrammar(tags) if tags else None
 
     def __call__(self, text: str) -> Prediction:
         """Return intent and entities of one text."""
@@ -78,17 +82,31 @@ class Predictor:
 
     def decode(self, texts: Sequence[str], batch: EncodedBatch, output: ModelOutput) -> list[Prediction]:
         """Return predictions from logits: the only softmax, argmax and BIO decoder in weebill."""
-        assert output.intent_logits_BC is not None and output.tag_logits_BTL is not None
-        intents_BC, tags_BTL = softmax(output.intent_logits_BC), softmax(output.tag_logits_BTL)
-        best_B, best_BT = intents_BC.argmax(-1), tags_BTL.argmax(-1)
+        assert output.intent_logits_BC is not None and output.tag_logits_BTL is not None and self._grammar is not None
+        intents_BC, probabilities_BTL = softmax(output.intent_logits_BC), softmax(output.tag_logits_BTL)
+        best_B = intents_BC.argmax(-1)
+        tags_BT = self._grammar.decode(output.tag_logits_BTL, *self._constraints(texts, batch))
+        scores_BT = np.take_along_axis(probabilities_BTL, tags_BT[..., None], axis=-1)[..., 0]
         predictions = []
         for i, (text, encoding) in enumerate(zip(texts, batch.encodings, strict=True)):
             length = len(encoding.token_ids)
-            names = [self.tags[t] for t in best_BT[i, :length]]
-            scores = tags_BTL[i, :length].max(-1).tolist()
-            entities = spans_from_tags(names, encoding.offsets, scores)
+            names = [self.tags[t] for t in tags_BT[i, :length].tolist()]
+            entities = spans_from_tags(names, encoding.offsets, scores_BT[i, :length].tolist())
             predictions.append(Prediction(text, self.intents[best_B[i]], float(intents_BC[i, best_B[i]]), entities))
         return predictions
+
+    def _constraints(self, texts: Sequence[str], batch: EncodedBatch) -> tuple[Bools, Bools]:
+        """Return which tokens carry a tag (no special ones, no later parts of a character), and which go on a word."""
+        reads_BT = np.zeros_like(batch.attention_mask_BT)
+        continues_BT = np.zeros_like(batch.attention_mask_BT)
+        for i, (text, encoding) in enumerate(zip(texts, batch.encodings, strict=True)):
+            before = (0, 0)
+            for t, span in enumerate(encoding.offsets):
+                if span[0] != span[1] and span != before:
+                    reads_BT[i, t] = True
+                    continues_BT[i, t] = self.whole_words and is_inside_word(text, span[0])
+                    before = span
+        return reads_BT, continues_BT
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -115,4 +133,5 @@ def load(folder: Path | str) -> Predictor:
         stored.config.embedding_dim,
         heads.intents if heads else (),
         heads.tags if heads else (),
+        heads is not None and heads.config.entity_boundaries == "words",
     )

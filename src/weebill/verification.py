@@ -108,7 +108,7 @@ def golden_rows(model: "SentenceTransformer | MultiTaskModel") -> list[Golden]:
     from weebill.multitask import MultiTaskModel
 
     encoder = model.encoder if isinstance(model, MultiTaskModel) else model
-    labels = (model.intents, model.tags) if isinstance(model, MultiTaskModel) else ((), ())
+    labels = (model.intents, model.tags, model.whole_words) if isinstance(model, MultiTaskModel) else ((), ())
     tokenizer, config = encoder.tokenizer, encoder.config
     twin = copy.deepcopy(model, {id(tokenizer): tokenizer}).float().cpu()  # the tokenizer is shared: nothing changes it
     predictor = Predictor(tokenizer, TorchBackend(twin), config.max_seq_len, config.embedding_dim, *labels)

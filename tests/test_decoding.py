@@ -1,0 +1,101 @@
+"""The best legal sequence of tags, against all sequences there are; and what decoding makes of it."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weebill.data import entities_are_whole_words
+from weebill.decoding import TagGrammar
+from weebill.predictor import Predictor
+from weebill.schema import Entity, ModelOutput, Utterance
+from weebill.tokenizer import Tokenizer
+
+TAGS = ["B-a", "O", "I-b", "I-a", "B-b"]
+
+
+def _is_legal(tags, continues):
+    before = "O"
+    for tag, goes_on in zip(tags, continues, strict=True):
+        follows = tag[0] == "I" and before in (f"B-{tag[2:]}", tag)
+        if not (follows or (tag == "O" and before == "O") or (not goes_on and tag[0] != "I")):
+            return False
+        before = tag
+    return True
+
+
+def _best_by_trying_all(logits_TL, reads, continues):
+    read = [t for t in range(len(reads)) if reads[t]]
+    legal = [s for s in product(range(len(TAGS)), repeat=len(read))
+             if _is_legal([TAGS[i] for i in s], [continues[t] for t in read])]  # fmt: skip
+    return max(legal, key=lambda s: sum(logits_TL[t, i] for t, i in zip(read, s, strict=True))), read
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_decoding_finds_the_best_of_all_legal_sequences(seed):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(6, 5, len(TAGS))).astype(np.float32)
+    reads, continues = rng.random((6, 5)) < 0.8, rng.random((6, 5)) < 0.4
+    got = TagGrammar(TAGS).decode(logits, reads, continues)
+    for row in range(6):
+        expected, read = _best_by_trying_all(logits[row], reads[row], continues[row])
+        assert tuple(got[row, read]) == expected
+
+
+def test_a_sequence_that_is_legal_already_stays():
+    logits = np.full((1, 4, 5), -9.0, dtype=np.float32)
+    for t, tag in enumerate(["O", "B-b", "I-b", "B-b"]):
+        logits[0, t, TAGS.index(tag)] = 1.0
+    reads, continues = np.ones((1, 4), bool), np.array([[False, False, True, False]])
+    got = TagGrammar(TAGS).decode(logits, reads, continues)
+    assert [TAGS[i] for i in got[0]] == ["O", "B-b", "I-b", "B-b"]
+
+
+def _predict(whole_words, spelled):
+    """Parse "set bluetooth now", a token a letter, with logits that spell a tag for each token (special ones aside)."""
+    tokenizer, text = Tokenizer.train(["set now"] * 9, 260), "set bluetooth now"
+    predictor = Predictor(tokenizer, None, 32, 4, ["x"], TAGS, whole_words)
+    batch = tokenizer.encode_batch([text])
+    logits = np.zeros((1, batch.input_ids_BT.shape[1], len(TAGS)), dtype=np.float32)
+    for t, (start, end) in enumerate(batch.encodings[0].offsets):
+        logits[0, t, TAGS.index(spelled(start) if start != end else "B-a")] = 2.0 + start / 10
+    output = ModelOutput(np.zeros((1, 4), np.float32), np.ones((1, 1), np.float32), logits)
+    return [(text[e.start : e.end], e.label) for e in predictor.decode([text], batch, output)[0].entities]
+
+
+def test_entities_are_whole_words_where_a_model_says_so():
+    def half(start):  # "blue" of "bluetooth", with less weight than the rest of the word outside
+        return "B-a" if start == 4 else "I-a" if 4 < start < 8 else "O"
+
+    assert _predict(False, half) == [("blue", "a")]
+    assert _predict(True, half) == []
+
+    def most(start):  # "luetooth"
+        return "B-b" if start == 5 else "I-b" if 5 < start < 13 else "O"
+
+    assert _predict(False, most) == [("luetooth", "b")]
+    assert _predict(True, most) == [("bluetooth", "b")]
+
+
+def test_an_inside_tag_begins_no_entity():
+    alone = TagGrammar(TAGS).decode(np.eye(5, dtype=np.float32)[None, [3]] * 5, np.ones((1, 1), bool),
+                                    np.zeros((1, 1), bool))  # fmt: skip
+    assert TAGS[alone[0, 0]] != "I-a"
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "whole"),
+    [
+        ("wake me at 9am", (11, 14), True),
+        ("wake me at 9am", (11, 12), False),
+        ("anna's birthday", (0, 4), True),
+        ("明天早上叫醒我", (0, 2), False),
+        ("café now", (0, 4), True),
+        ("cafe\u0301 now", (0, 4), False),
+    ],
+)
+def test_whole_words_are_told_from_parts(text, span, whole):
+    assert entities_are_whole_words([Utterance(text, "x", (Entity(*span, "a"),))]) is whole
