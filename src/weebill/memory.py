@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from threading import local
+from threading import Lock, local
 
 SLOT_BYTES = 70  # of a dict, just after it has grown
 
@@ -43,6 +43,7 @@ class Memory(dict[str, bytes]):
         self._compute = compute
         self._used_bytes = 0
         self._of_thread = _OfThread()
+        self._changing = Lock()  # lookups need none
 
     def __missing__(self, piece: str) -> bytes:
         if (promises := self._of_thread.promises) is not None:
@@ -50,8 +51,9 @@ class Memory(dict[str, bytes]):
         token_ids = self._compute(piece)
         size = _size_bytes([piece], [token_ids])
         if size <= self.largest_bytes // 1000:  # a whole document will hardly come again
-            self._make_room(size)
-            self[piece] = token_ids
+            with self._changing:
+                self._make_room(size)
+                self[piece] = token_ids
         return token_ids
 
     @contextmanager
@@ -70,8 +72,9 @@ class Memory(dict[str, bytes]):
         """Hold what was computed elsewhere for many pieces that were not held; nothing when they do not fit at all."""
         size = _size_bytes(pieces, token_ids)
         if size <= self.largest_bytes:
-            self._make_room(size)
-            self.update(zip(pieces, token_ids, strict=True))
+            with self._changing:
+                self._make_room(size)
+                self.update(zip(pieces, token_ids, strict=True))
 
     def _make_room(self, size: int) -> None:
         while self and self._used_bytes + size > self.largest_bytes:
