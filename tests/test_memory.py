@@ -47,18 +47,18 @@ def test_promises_are_for_the_thread_that_asked():
 
 
 def test_threads_share_a_memory_that_is_always_full(monkeypatch):
-    monkeypatch.setattr(packed_encoder, "MEMORY_BYTES", 200_000)
+    monkeypatch.setattr(packed_encoder, "MEMORY_BYTES", 40_000)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # change threads as often as can be
     try:
         tokenizer, alone = Tokenizer.packaged(), Tokenizer.packaged()
-        texts = [[f"w{t}x{i} {i * 7919}y! ünï{i}" for i in range(400)] for t in range(4)]
+        texts = [[f"w{t}x{i} {i * 7919}y! ünï{i}" for i in range(400)] for t in range(8)]
 
         def encode(some):
             batches = [tokenizer.encode_batch(some[i : i + 40]) for i in range(0, len(some), 40)]
             return [e.token_ids for b in batches for e in b.encodings], [tokenizer.encode_ordinary(x) for x in some]
 
-        with ThreadPoolExecutor(4) as threads:
+        with ThreadPoolExecutor(8) as threads:
             for some, (framed, ordinary) in zip(texts, threads.map(encode, texts), strict=True):
                 assert [ids[1:-1] for ids in framed] == ordinary == [alone.encode_ordinary(x) for x in some]
     finally:
