@@ -24,6 +24,7 @@ FLOORS = [
     {"backend"},
     {"predictor"},
     {"evaluate", "evaluate_pairs", "verification"},
+    {"comparison"},
     {"report", "pictures"},
     {"embedding_pictures"},
     {"train"},

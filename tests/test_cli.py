@@ -111,6 +111,22 @@ def test_evaluate_draws_utterances(model, tmp_path):
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_minimum_decides_the_exit_code(model):
+    assert run("evaluate", model, "--min", "intent_accuracy=0").returncode == 0
+    done = run("evaluate", model, "--min", "intent_accuracy=0", "--min", "exact_match=1.01")
+    assert done.returncode == 1 and "exact_match: expected at least 1.01, got " in done.stderr
+    done = run("evaluate", model, "--min", "exactness=1")
+    assert done.returncode == 2 and "--min: expected one of intent_accuracy, " in done.stderr
+    done = run("evaluate", model, "--min", "exact_match")
+    assert done.returncode == 2 and "--min expects NAME=VALUE, got 'exact_match'" in done.stderr
+
+
+def test_compare_shows_a_model_no_better_than_itself(model):
+    done = run("compare", model, model)
+    assert done.returncode == 0, done.stderr
+    assert "not shown" in done.stdout and "exact match" in done.stdout and "+0.00" in done.stdout
+
+
 def test_verify_says_whether_a_model_is_what_was_written(model, tmp_path):
     done = run("verify", model)
     assert done.returncode == 0, done.stdout + done.stderr

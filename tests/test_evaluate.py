@@ -1,18 +1,25 @@
 """The report against the same numbers from predictions and from torch; what is not annotated is not counted."""
 
 import logging
+from dataclasses import replace
+from itertools import pairwise
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
+from sklearn.metrics import accuracy_score
 
 from weebill import metrics, templates
 from weebill.backend import TorchBackend
+from weebill.comparison import Difference, compare_on_pairs, compare_on_utterances
 from weebill.config import EncoderConfig, HeadsConfig
 from weebill.errors import ArtifactError, DataError
 from weebill.evaluate import evaluate
+from weebill.evaluate_pairs import evaluate_pairs
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import Predictor
-from weebill.schema import Entity, Utterance
+from weebill.schema import Entity, ScoredPair, Utterance
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tags import MISSING, align, tag_vocabulary
 from weebill.tokenizer import Tokenizer
@@ -28,21 +35,81 @@ def nlu():
     tags = tag_vocabulary({e.label for u in ROWS for e in u.entities})
     model = MultiTaskModel(encoder, sorted({u.intent for u in ROWS}), tags, HeadsConfig()).eval()
     with torch.no_grad():
-        model.tag_head.mlp[-1].bias[0] += 0.3  # "O" often enough that some spans are right
+        model.tag_head.mlp[-1].bias[0] += 0.1  # "O" often enough that spans are short
     return Predictor(encoder.tokenizer, TorchBackend(model), 128, 64, model.intents, tags)
 
 
 def test_scores_are_those_of_the_predictions(nlu):
-    report, predictions = evaluate(nlu, ROWS), nlu.parse([u.text for u in ROWS])
-    gold, got = [u.entities for u in ROWS], [p.entities for p in predictions]
-    assert report.rows == len(ROWS)
-    assert report.span_f1 == metrics.span_scores(gold, got).f1
-    assert report.intent_accuracy == metrics.accuracy([u.intent for u in ROWS], [p.intent for p in predictions])
-    massive, right = metrics.massive_slot_scores([u.text for u in ROWS], gold, got)
-    assert report.massive_slot_f1 == massive.f1
-    intents_right = [u.intent == p.intent for u, p in zip(ROWS, predictions, strict=True)]
-    assert report.massive_exact_match == sum(map(all, zip(right, intents_right, strict=True))) / len(ROWS)
+    predictions = nlu.parse([u.text for u in ROWS])
+    rows = [
+        replace(u, entities=p.entities) if i % 3 else u for i, (u, p) in enumerate(zip(ROWS, predictions, strict=True))
+    ]
+    report = evaluate(nlu, rows)
+    gold, got = [u.entities for u in rows], [p.entities for p in predictions]
+    assert report.rows == len(rows)
+    assert report.span_f1 == pytest.approx(metrics.span_scores(gold, got).f1) and 0 < report.span_f1 < 1
+    right = [u.intent == p.intent for u, p in zip(ROWS, predictions, strict=True)]
+    assert report.intent_accuracy == pytest.approx(
+        accuracy_score([u.intent for u in ROWS], [p.intent for p in predictions])
+    )
+    words = [metrics.massive_slot_counts(u.text, a, b) for u, a, b in zip(ROWS, gold, got, strict=True)]
+    assert report.massive_slot_f1 == pytest.approx(metrics.sum_counts(words).f1)
+    assert report.massive_exact_match == sum(r and c.exact for r, c in zip(right, words, strict=True)) / len(ROWS)
+    strict = [metrics.span_counts(a, b) for a, b in zip(gold, got, strict=True)]
+    assert report.exact_match == sum(r and c.exact for r, c in zip(right, strict, strict=True)) / len(ROWS)
     assert sum(s.gold for s in report.by_label.values()) == sum(map(len, gold))
+
+
+def test_intervals_are_scipys_and_hold_the_score(nlu):
+    report = evaluate(nlu, ROWS, with_intervals=True)
+    assert set(report.intervals) == {
+        "intent_accuracy",
+        "span_f1",
+        "massive_slot_f1",
+        "exact_match",
+        "massive_exact_match",
+    }
+    predictions = nlu.parse([u.text for u in ROWS])
+    right = np.array([u.intent == p.intent for u, p in zip(ROWS, predictions, strict=True)], dtype=float)
+    oracle = scipy.stats.bootstrap((right,), np.mean, method="percentile", n_resamples=2000, rng=0).confidence_interval
+    assert report.intervals["intent_accuracy"] == pytest.approx((oracle.low, oracle.high), abs=0.02)
+    for name, (low, high) in report.intervals.items():
+        assert low <= getattr(report, name) <= high
+
+
+def _twisted(nlu, every):
+    """The same model, but every so-many texts get another intent: known to be worse by that share of the right ones."""
+
+    class Twisted(Predictor):
+        def parse(self, texts, show_progress=None):
+            found = nlu.parse(texts)
+            return [replace(p, intent="?") if i % every == 0 else p for i, p in enumerate(found)]
+
+    return Twisted(nlu.tokenizer, nlu.backend, 128, 64, nlu.intents, nlu.tags)
+
+
+def test_comparing_models_tells_a_difference_from_chance(nlu):
+    predictions = nlu.parse([u.text for u in ROWS])
+    rows = [replace(u, intent=p.intent, entities=p.entities) for u, p in zip(ROWS, predictions, strict=True)]
+    itself = {d.name: d for d in compare_on_utterances(nlu, nlu, rows)}
+    assert all((d.a, d.b, d.interval, d.better) == (1.0, 1.0, (0.0, 0.0), None) for d in itself.values())
+    worse = {d.name: d for d in compare_on_utterances(nlu, _twisted(nlu, 4), rows)}
+    accuracy = worse["intent_accuracy"]
+    assert accuracy.better == "a" and accuracy.b - accuracy.a == pytest.approx(-0.25, abs=0.02)
+    assert accuracy.interval[0] < -0.25 < accuracy.interval[1] < 0
+    assert worse["span_f1"].better is None  # the entities are the same
+    assert {d.name: d.better for d in compare_on_utterances(_twisted(nlu, 4), nlu, rows)}["intent_accuracy"] == "b"
+    hardly = compare_on_utterances(nlu, _twisted(nlu, len(rows)), rows)
+    assert {d.name: d.better for d in hardly}["intent_accuracy"] is None  # one text of all shows nothing
+
+
+def test_comparing_encoders_on_pairs(nlu):
+    pairs = [ScoredPair(u.text, v.text, i % 3 / 2) for i, (u, v) in enumerate(pairwise(ROWS)) if u.text != v.text]
+    found = {d.name: d for d in compare_on_pairs(nlu, nlu, pairs)}
+    assert found["spearman"].a == found["spearman"].b == evaluate_pairs(nlu, pairs).spearman
+    assert {"recall_at_1", "alignment", "uniformity"} <= set(found)
+    assert Difference("alignment", 0.5, 0.4, (-0.2, -0.05)).better == "b"  # less is better there
+    assert Difference("spearman", 0.5, 0.4, (-0.2, -0.05)).better == "a"
 
 
 def test_tag_loss_and_accuracy_equal_torch(nlu):

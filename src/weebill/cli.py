@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,19 +77,24 @@ def evaluate(
     pictures: Annotated[
         Path | None, typer.Option(help="Folder for map.png, the embeddings, and of pairs similarity.png.")
     ] = None,
+    minimum: Annotated[
+        list[str] | None, typer.Option("--min", help="Exit with 1 when a score is below: exact_match=0.6. Repeatable.")
+    ] = None,
 ) -> None:
     """Score a model on labelled data (intents, entities, exact match) or on pairs (correlation, retrieval and more).
 
     Example: `weebill evaluate runs/massive --data data/massive/en-US.jsonl --split dev`
 
     Example: `weebill evaluate runs/pretrained --data data/stsb/sts-dev.csv --pictures runs/pretrained-pictures`
+
+    Example: `weebill evaluate runs/massive --min intent_accuracy=0.88 --min span_f1=0.7`
     """
     from weebill import report as show
     from weebill.embedding_pictures import draw_pairs, draw_utterances
     from weebill.evaluate import evaluate as score
     from weebill.evaluate_pairs import embed_pairs, pair_report
     from weebill.formats import read_utterances
-    from weebill.pairs import PAIR_FORMATS, is_pair_file, read_pairs
+    from weebill.pairs import read_pairs
     from weebill.pictures import new_figure
     from weebill.predictor import load
     from weebill.templates import generate
@@ -98,9 +104,9 @@ def evaluate(
     scores: EvalReport | PairReport
     if pictures:
         new_figure(1, 1)  # says before the work, not after it, that matplotlib is not there
-    if data and (format in PAIR_FORMATS or (format is None and data.is_file() and is_pair_file(data))):
-        if split:
-            raise ConfigError(f"--split: expected none, as pairs have no splits, got {split!r}; leave it out")
+    minima = _minima(minimum or ())
+    if _holds_pairs(data, format, split):
+        assert data is not None
         pairs = read_pairs(data, format)  # wrong data show before the model is loaded
         embedded = embed_pairs(load(model), pairs)
         scores = pair_report(embedded)
@@ -110,13 +116,79 @@ def evaluate(
     else:
         utterances = read_utterances(data, format=format, split=split) if data else generate()[1]
         predictor = load(model)
-        scores = score(predictor, utterances)
+        scores = score(predictor, utterances, with_intervals=True)
         table = show.scores(scores, f"{model} on {where}")
         if pictures:
             draw_utterances(predictor, utterances, scores, f"{model.name} on {name}", pictures)
     Console().print(table)
     if output:
         write_whole(output, (json.dumps(scores.to_json(), indent=2) + "\n").encode())
+    if below := show.shortfalls(scores, minima):
+        console.print("\n".join(below), style="bold red", highlight=False)
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Model folder.")],
+    b: Annotated[Path, typer.Argument(help="Another one.")],
+    data: Annotated[Path | None, typer.Option(help="Labelled data or pairs; default: the embedded dev split.")] = None,
+    format: Annotated[str | None, typer.Option(help="As in evaluate; default: guessed.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only this split of the data.")] = None,
+) -> None:
+    """Say whether one model is better than another: paired bootstrap of every score on the same rows.
+
+    A difference counts as shown when its 95 % interval does not hold 0. That speaks of other rows of the same kind,
+    not of other training seeds.
+
+    Example: `weebill compare runs/massive runs/massive-2 --data data/massive/en-US.jsonl --split dev`
+    """
+    from weebill import report as show
+    from weebill.comparison import compare_on_pairs, compare_on_utterances
+    from weebill.formats import read_utterances
+    from weebill.pairs import read_pairs
+    from weebill.predictor import load
+    from weebill.templates import generate
+
+    if _holds_pairs(data, format, split):
+        assert data is not None
+        found = compare_on_pairs(load(a), load(b), read_pairs(data, format))
+    else:
+        utterances = read_utterances(data, format=format, split=split) if data else generate()[1]
+        found = compare_on_utterances(load(a), load(b), utterances)
+    where = f"{data or 'embedded data, dev'}{f' ({split})' if split else ''}"
+    Console().print(show.differences(found, str(a), str(b), f"on {where}"))
+
+
+def _holds_pairs(data: Path | None, format: str | None, split: str | None) -> bool:
+    """Return whether the data are pairs, which have no splits."""
+    from weebill.pairs import PAIR_FORMATS, is_pair_file
+
+    pairs = data is not None and (format in PAIR_FORMATS or (format is None and data.is_file() and is_pair_file(data)))
+    if pairs and split:
+        raise ConfigError(f"--split: expected none, as pairs have no splits, got {split!r}; leave it out")
+    return pairs
+
+
+def _minima(options: Sequence[str]) -> dict[str, float]:
+    """Read NAME=VALUE options; a name that no report has is an error before any work."""
+    from dataclasses import fields
+
+    from weebill.evaluate import EvalReport
+    from weebill.evaluate_pairs import PairReport
+
+    known = [f.name for report in (EvalReport, PairReport) for f in fields(report) if "float" in str(f.type)]
+    known = [name for name in dict.fromkeys(known) if name not in ("tag_loss", "best_threshold", "intervals")]
+    minima = {}
+    for option in options:
+        name, _, value = option.partition("=")
+        try:
+            minima[name] = float(value)
+        except ValueError:
+            raise ConfigError(f"--min expects NAME=VALUE, got {option!r}; as in --min exact_match=0.6") from None
+        if name not in known:
+            raise ConfigError(f"--min: expected one of {', '.join(known)}, got {name!r}; correct the name")
+    return minima
 
 
 @app.command()

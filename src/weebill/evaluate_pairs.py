@@ -175,6 +175,13 @@ def pair_report(embedded: EmbeddedPairs, seed: int = 0) -> PairReport:
     )
 
 
+def statistics(embedded: EmbeddedPairs, seed: int = 0) -> dict[str, tuple[Statistic, int]]:
+    """Return each score the pairs allow as a function of counts, and how many rows can be drawn; by name."""
+    rng = np.random.default_rng(seed)
+    ranks = _partner_ranks(embedded, rng)
+    return {name: (statistic, rows) for name, statistic, rows in _statistics(embedded, ranks, rng)}
+
+
 def pair_groups(embedded: EmbeddedPairs, seed: int = 0) -> list[PairGroup]:
     """Return the pairs by score, highest first, then as many random ones: what chance gives.
 

@@ -24,16 +24,6 @@ class SpanScores:
     gold: int
 
 
-def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    """Return the fraction of equal labels.
-
-    Example:
-        >>> accuracy(["a", "b", "b", "c"], ["a", "b", "c", "c"])
-        0.75
-    """
-    return sum(a == b for a, b in zip(gold, predicted, strict=True)) / max(1, len(gold))
-
-
 def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
     """Return the unweighted mean of F1 over every class that occurs in gold or predicted.
 
@@ -56,13 +46,35 @@ def _keys(spans: Spans) -> set[tuple[int, int, str]]:
     return {(e.start, e.end, e.label) for e in spans}
 
 
+@dataclass(frozen=True, slots=True)
+class SpanCounts:
+    """Spans of one text: those that are right, those predicted, those that should be; `exact` = all and no other."""
+
+    true_positives: int
+    predicted: int
+    gold: int
+    exact: bool
+
+
+def span_counts(gold: Spans, predicted: Spans) -> SpanCounts:
+    """Return the counts of one text: a span is right when start, end and label are."""
+    want, got = _keys(gold), _keys(predicted)
+    return SpanCounts(len(want & got), len(got), len(want), want == got)
+
+
+def sum_counts(counts: Sequence[SpanCounts]) -> SpanScores:
+    """Return the scores of many texts together (micro average)."""
+    return _span_scores(
+        sum(c.true_positives for c in counts), sum(c.predicted for c in counts), sum(c.gold for c in counts)
+    )
+
+
 def span_scores(gold: Sequence[Spans], predicted: Sequence[Spans]) -> SpanScores:
-    """Return strict span scores over all texts: a span is right when start, end and label are.
+    """Return strict span scores over all texts.
 
     Source: equals seqeval's micro average with mode="strict", scheme=IOB2, when spans lie on token edges.
     """
-    pairs = [(_keys(a), _keys(b)) for a, b in zip(gold, predicted, strict=True)]
-    return _span_scores(sum(len(a & b) for a, b in pairs), sum(len(b) for _, b in pairs), sum(len(a) for a, _ in pairs))
+    return sum_counts([span_counts(a, b) for a, b in zip(gold, predicted, strict=True)])
 
 
 def span_scores_by_label(gold: Sequence[Spans], predicted: Sequence[Spans]) -> dict[str, SpanScores]:
@@ -75,38 +87,18 @@ def span_scores_by_label(gold: Sequence[Spans], predicted: Sequence[Spans]) -> d
     return {label: span_scores(only(gold, label), only(predicted, label)) for label in labels}
 
 
-def exact_match(
-    gold_intents: Sequence[str],
-    predicted_intents: Sequence[str],
-    gold_spans: Sequence[Spans],
-    predicted_spans: Sequence[Spans],
-) -> float:
-    """Return the fraction of texts with the right intent and exactly the right spans."""
-    rows = list(zip(gold_intents, predicted_intents, gold_spans, predicted_spans, strict=True))
-    return sum(a == b and _keys(c) == _keys(d) for a, b, c, d in rows) / max(1, len(rows))
-
-
-def massive_slot_scores(
-    texts: Sequence[str], gold: Sequence[Spans], predicted: Sequence[Spans]
-) -> tuple[SpanScores, list[bool]]:
-    """Return slot scores by MASSIVE's convention, and per text whether every word's label is right.
+def massive_slot_counts(text: str, gold: Spans, predicted: Spans) -> SpanCounts:
+    """Return the counts of one text by MASSIVE's convention.
 
     Words are split at white space; a word has the label of the first entity it overlaps; neighbouring words of one
     label form one span, so two adjacent entities of one label count as one.
 
     Source: FitzGerald et al. 2023, the evaluation of github.com/alexa/massive.
     """
-    true_positives = num_predicted = num_gold = 0
-    right = []
-    for text, gold_spans, predicted_spans in zip(texts, gold, predicted, strict=True):
-        words = [match.span() for match in re.finditer(r"\S+", text)]
-        want, got = _word_labels(words, gold_spans), _word_labels(words, predicted_spans)
-        want_runs, got_runs = _runs(want), _runs(got)
-        true_positives += len(want_runs & got_runs)
-        num_gold += len(want_runs)
-        num_predicted += len(got_runs)
-        right.append(want == got)
-    return _span_scores(true_positives, num_predicted, num_gold), right
+    words = [match.span() for match in re.finditer(r"\S+", text)]
+    want, got = _word_labels(words, gold), _word_labels(words, predicted)
+    want_runs, got_runs = _runs(want), _runs(got)
+    return SpanCounts(len(want_runs & got_runs), len(got_runs), len(want_runs), want == got)
 
 
 def _word_labels(words: Sequence[tuple[int, int]], spans: Spans) -> list[str]:

@@ -59,7 +59,9 @@ def is_pair_file(path: Path) -> bool:
 
 def _kind(path: Path) -> str:
     name = path.name.removesuffix(".gz")
-    return "jsonl" if name.endswith((".jsonl", ".ndjson")) else "csv" if name.endswith(".csv") else "tsv"
+    if name.endswith((".jsonl", ".ndjson")) and next(numbered_lines(path))[1][:1] in ("[", "{"):
+        return "jsonl"
+    return "csv" if name.endswith(".csv") else "tsv"
 
 
 def _guess(path: Path) -> str:

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weebill.bootstrap import LEVEL
+from weebill.comparison import LESS_IS_BETTER, Difference
 from weebill.evaluate import EvalReport
 from weebill.evaluate_pairs import PairReport
 from weebill.schema import Prediction
@@ -150,23 +151,27 @@ def trainable(rows: Sequence[tuple[str, int, float]]) -> Table:
     return table
 
 
+_SCORES = {
+    "intent_accuracy": "intent accuracy",
+    "intent_macro_f1": "intent macro-F1",
+    "tag_accuracy": "tag accuracy",
+    "span_precision": "span precision (strict)",
+    "span_recall": "span recall (strict)",
+    "span_f1": "span F1 (strict)",
+    "exact_match": "exact match (strict)",
+    "massive_slot_f1": "slot F1 (MASSIVE's convention)",
+    "massive_exact_match": "exact match (MASSIVE's convention)",
+}
+
+
 def scores(report: EvalReport, title: str) -> Table:
-    """Return the table of a report's scores, in percent."""
-    table = Table("score", "value", title=title)
+    """Return the table of a report's scores, in percent, with the intervals it has."""
+    table = Table("score", "value", f"{LEVEL:.0%} interval", title=title)
     table.add_row("rows", f"{report.rows:,}")
-    rows = (
-        ("intent accuracy", report.intent_accuracy),
-        ("intent macro-F1", report.intent_macro_f1),
-        ("tag accuracy", report.tag_accuracy),
-        ("span precision (strict)", report.span_precision),
-        ("span recall (strict)", report.span_recall),
-        ("span F1 (strict)", report.span_f1),
-        ("exact match (strict)", report.exact_match),
-        ("slot F1 (MASSIVE's convention)", report.massive_slot_f1),
-        ("exact match (MASSIVE's convention)", report.massive_exact_match),
-    )
-    for name, value in rows:
-        table.add_row(name, "not annotated" if value is None else f"{100 * value:.2f} %")
+    for name, shown in _SCORES.items():
+        value, interval = getattr(report, name), report.intervals.get(name)
+        table.add_row(shown, "not annotated" if value is None else f"{100 * value:.2f} %",
+                      f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}" if interval else "")  # fmt: skip
     table.add_row("tag loss", "not annotated" if report.tag_loss is None else f"{report.tag_loss:.4f} nats")
     return table
 
@@ -175,6 +180,29 @@ def headline(report: EvalReport) -> str:
     """Return the score that a map of the texts should show, in one line."""
     value = report.intent_accuracy
     return "intents not annotated" if value is None else f"intent accuracy {100 * value:.2f} %"
+
+
+def differences(rows: Sequence[Difference], a: str, b: str, title: str) -> Table:
+    """Return the table of two models' scores, times 100 but for distances."""
+    table = Table("score", a, b, "difference", f"{LEVEL:.0%} interval", "better", title=title)
+    for row in rows:
+        factor, digits = (1, 3) if row.name in LESS_IS_BETTER else (100, 2)
+        values = [f"{factor * value:.{digits}f}" for value in (row.a, row.b)]
+        gap, low, high = (f"{factor * value:+.{digits}f}" for value in (row.b - row.a, *row.interval))
+        better = {"a": a, "b": b, None: "[dim]not shown[/]"}[row.better]
+        table.add_row(_SCORES.get(row.name, row.name.replace("_", " ")), *values, gap, f"{low} to {high}", better)
+    return table
+
+
+def shortfalls(report: EvalReport | PairReport, minima: Mapping[str, float]) -> list[str]:
+    """Return what is below its minimum, or was not measured, in words."""
+    found = []
+    for name, least in minima.items():
+        value = getattr(report, name, None)
+        if value is None or value < least:
+            got = "these data do not show it" if value is None else f"got {value:.4f}"
+            found.append(f"{name}: expected at least {least:g}, {got}")
+    return found
 
 
 def pair_scores(report: PairReport, title: str) -> Table:
