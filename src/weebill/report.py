@@ -184,12 +184,13 @@ def headline(report: EvalReport) -> str:
 
 def differences(rows: Sequence[Difference], a: str, b: str, title: str) -> Table:
     """Return the table of two models' scores, times 100 but for distances."""
-    table = Table("score", a, b, "difference", f"{LEVEL:.0%} interval", "better", title=title)
+    table = Table("score", "A", "B", "B - A", f"{LEVEL:.0%} interval", "better", title=title,
+                  caption=f"A = {a}\nB = {b}")  # fmt: skip
     for row in rows:
         factor, digits = (1, 3) if row.name in LESS_IS_BETTER else (100, 2)
         values = [f"{factor * value:.{digits}f}" for value in (row.a, row.b)]
         gap, low, high = (f"{factor * value:+.{digits}f}" for value in (row.b - row.a, *row.interval))
-        better = {"a": a, "b": b, None: "[dim]not shown[/]"}[row.better]
+        better = "[dim]not shown[/]" if row.better is None else row.better.upper()
         table.add_row(_SCORES.get(row.name, row.name.replace("_", " ")), *values, gap, f"{low} to {high}", better)
     return table
 
