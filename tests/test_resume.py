@@ -18,9 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from weebill import templates
 from weebill.config import FinetuneRecipe, PretrainRecipe, parse_recipe
-from weebill.errors import ArtifactError, ConfigError
+from weebill.errors import ArtifactError, ConfigError, TrainingInterrupted
 from weebill.runs import run_finetune, run_pretrain, training_folder
-from weebill.train import TrainingInterrupted, TrainingStopped
+from weebill.train import TrainingStopped
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
 TRAINING = {"epochs": 3, "batch_size": 16, "evals": 6, "learning_rate": 3e-3}

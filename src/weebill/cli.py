@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from weebill import cli_tokenizer
-from weebill.errors import ConfigError, DataError, WeebillError
+from weebill.errors import ConfigError, DataError, TrainingInterrupted, WeebillError
 from weebill.files import write_whole
 
 if TYPE_CHECKING:
@@ -314,6 +314,9 @@ def main() -> None:
     """Run the command line; a weebill error prints one message and exits with code 2."""
     try:
         app()
+    except TrainingInterrupted as stop:
+        console.print(str(stop), soft_wrap=True, highlight=False)
+        sys.exit(130)
     except WeebillError as error:
         console.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)

@@ -4,7 +4,7 @@ WeebillError             every error a user can cause; the command line prints i
 ├── ConfigError          a recipe or an option is wrong
 ├── DataError            a data file is missing, empty, malformed or contradicts itself
 │   └── TrainingStopped      the loss is not a finite number any more (train.py)
-├── TrainingInterrupted  Ctrl-C: the run stopped after a step and can go on (train.py)
+├── TrainingInterrupted  Ctrl-C: the run stopped after a step and can go on; exit code 130
 ├── ArtifactError        a folder or file is not the model or tokenizer it should be, or could not be written
 └── MissingExtraError    an optional dependency is not installed; the message names the pip command
 
@@ -22,6 +22,10 @@ class ConfigError(WeebillError):
 
 class DataError(WeebillError):
     """A data file is missing, empty, malformed or contradicts itself."""
+
+
+class TrainingInterrupted(WeebillError):
+    """The user stopped the run after a step; its checkpoint is written."""
 
 
 class ArtifactError(WeebillError):

@@ -32,7 +32,7 @@ from weebill.checkpoint import (
     random_states,
 )
 from weebill.config import EncoderConfig, Recipe, TrainingConfig
-from weebill.errors import ConfigError, DataError, WeebillError
+from weebill.errors import ConfigError, DataError, TrainingInterrupted
 from weebill.freezing import parameter_groups, trainable_table
 from weebill.schedule import warmup_cosine
 from weebill.sent_transformer import SentenceTransformer
@@ -92,10 +92,6 @@ class TrainingStopped(DataError):
     def batch_bytes(self) -> bytes:
         """Return the batch as a safetensors file."""
         return save({name: t.cpu().contiguous() for name, t in self.batch.items()})
-
-
-class TrainingInterrupted(WeebillError):
-    """The user stopped the run after a step; its checkpoint is written."""
 
 
 def fit(
