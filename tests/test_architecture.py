@@ -11,7 +11,7 @@ SRC = Path(weebill.__file__).parent
 FLOORS = [
     {"errors", "schema"},
     {"config", "files", "symbol_row", "memory", "normalize"},
-    {"bpe", "tags", "metrics", "bootstrap", "pair_metrics", "geometry", "schedule", "golden"},
+    {"bpe", "tags", "metrics", "bootstrap", "pair_metrics", "geometry", "schedule", "golden", "attention"},
     {"counting", "offsets"},
     {"tokenizer"},
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
