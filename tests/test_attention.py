@@ -73,3 +73,18 @@ def test_the_embedding_alone_and_its_gradient_equal_those_beside_the_token_state
     assert (model.embed(ids, mask) - model(ids, mask)[1]).abs().max() < 1e-5
     for name, alone, beside in zip(dict(model.named_parameters()), *gradients, strict=True):
         assert (alone - beside).abs().max() <= 1e-4 * beside.abs().max().clamp(min=1), name
+
+
+def test_an_exported_encoder_takes_texts_of_any_length():
+    torch.manual_seed(0)
+    config = EncoderConfig(num_layers=1, hidden_dim=32, num_heads=4, ffn_dim=48)
+    model = SentenceTransformer(config, Tokenizer.packaged()).eval()
+    batch, length = torch.export.Dim("batch", min=2, max=64), torch.export.Dim("length", min=2, max=128)
+    shapes = ({0: batch, 1: length}, {0: batch, 1: length})
+    example = torch.ones(3, 9, dtype=torch.int64), torch.ones(3, 9, dtype=torch.bool)
+    exported = torch.export.export(model, example, dynamic_shapes=shapes).module()
+    for size in (9, 2 * LONG_TOKENS):
+        ids = torch.randint(4, 8000, (5, size), generator=torch.Generator().manual_seed(0))
+        mask = torch.arange(size) < torch.tensor([size, 5, size, 1, 7])[:, None]
+        with torch.inference_mode():
+            assert (exported(ids, mask)[1] - model(ids, mask)[1]).abs().max() < 1e-5

@@ -32,7 +32,8 @@ def attention(q_SBD: Tensor, k_TBD: Tensor, v_TBD: Tensor, padding_TB: Tensor, n
     Shape: (S, B, D), (T, B, D), (T, B, D), (T, B) -> (S, B, D)
     Source: Vaswani et al. 2017, section 3.2; equals torch.nn.functional.scaled_dot_product_attention.
     """
-    if k_TBD.device.type == "cpu" and len(k_TBD) < LONG_TOKENS and not torch.compiler.is_compiling():
+    # in this order: an exporter that sees the length compared takes it for a constant
+    if k_TBD.device.type == "cpu" and not torch.compiler.is_compiling() and len(k_TBD) < LONG_TOKENS:
         if not torch.is_grad_enabled():
             return _mix(q_SBD, k_TBD, v_TBD, padding_TB, num_heads)[0]
         mixed_SBD: Tensor = _ShortAttention.apply(q_SBD, k_TBD, v_TBD, padding_TB, num_heads)  # type: ignore[no-untyped-call]
