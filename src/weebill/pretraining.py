@@ -44,10 +44,10 @@ class PretrainingModel(nn.Module):
 
         Shape: (B, T), bool (B, T) -> (B, E); with bool (B, T) -> (N, V), N = number of chosen tokens
         """
-        hidden_BTD, embedding_BE = self.encoder(input_ids_BT, attention_mask_BT)
         if chosen_BT is None:
-            return embedding_BE  # type: ignore[no-any-return]
+            return self.encoder.embed(input_ids_BT, attention_mask_BT)
         assert self.masked_lm_head is not None
+        hidden_BTD, _ = self.encoder(input_ids_BT, attention_mask_BT)
         logits: Tensor = self.masked_lm_head(hidden_BTD[chosen_BT], self.encoder.word_embeddings.weight)
         return logits
 
