@@ -11,11 +11,11 @@ SRC = Path(weebill.__file__).parent
 FLOORS = [
     {"errors", "schema"},
     {"config", "files", "symbol_row", "memory", "normalize"},
-    {"bpe", "tags", "metrics", "bootstrap", "pair_metrics", "geometry", "schedule", "golden", "attention"},
+    {"bpe", "tags", "metrics", "bootstrap", "pair_metrics", "geometry", "schedule", "golden"},
     {"counting", "offsets"},
     {"tokenizer"},
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
-    {"corpus", "hf_tokenizer"},
+    {"corpus", "hf_tokenizer", "attention"},
     {"data", "artifact"},
     {"sources", "mining", "teacher", "bert"},
     {"sent_transformer", "heads", "losses", "freezing", "checkpoint"},
