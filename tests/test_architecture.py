@@ -10,6 +10,7 @@ import weebill
 SRC = Path(weebill.__file__).parent
 FLOORS = [
     {"errors", "schema"},
+<<<<<<< HEAD
     {"config", "files", "symbol_row", "merge_table", "memory", "normalize"},
     {
         "bpe",
@@ -23,11 +24,15 @@ FLOORS = [
         "decoding",
         "attention",
     },
+=======
+    {"config", "files", "symbol_row", "memory", "normalize"},
+    {"bpe", "tags", "metrics", "bootstrap", "pair_metrics", "geometry", "schedule", "golden"},
+>>>>>>> bench
     {"counting", "offsets"},
     {"packed_encoder"},
     {"tokenizer"},
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
-    {"corpus", "hf_tokenizer"},
+    {"corpus", "hf_tokenizer", "attention"},
     {"data", "artifact"},
     {"sources", "mining", "teacher", "bert", "provenance"},
     {"sent_transformer", "heads", "losses", "freezing", "checkpoint"},

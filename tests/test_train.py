@@ -261,3 +261,22 @@ def test_epoch_batches_hold_every_row_once_and_weights_favour_the_rare():
     assert 0.4 < (drawn >= 900).mean() < 0.6
     weights = data.class_weights([[0] * 90 + [1] * 10], 2, 0.5)
     assert weights[1] / weights[0] == pytest.approx(3.0, rel=1e-5)
+
+
+def test_batches_by_length_hold_every_text_once_as_it_is_encoded_alone(monkeypatch):
+    monkeypatch.setattr(data, "WINDOW_BATCHES", 3)
+    tokenizer, texts = Tokenizer.packaged(), [u.text for u in templates.generate(200)[0]]
+    seen, padding, lengths = [], 0, []
+    for rows, batch in data.batches_by_length(tokenizer, texts, 9, 8, show_progress=False):
+        assert len(rows) <= 8
+        for row, ids_T, mask_T, encoding in zip(
+            rows, batch.input_ids_BT, batch.attention_mask_BT, batch.encodings, strict=True
+        ):
+            alone = tokenizer.encode(texts[row], max_length=9)
+            assert encoding == alone and ids_T[mask_T].tolist() == alone.token_ids
+            assert (ids_T[~mask_T] == tokenizer.pad_id).all()
+        padding += int((~batch.attention_mask_BT).sum())
+        lengths += batch.attention_mask_BT.sum(axis=1).tolist()
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(len(texts)))
+    assert padding < 0.1 * sum(lengths) and min(lengths) < max(lengths) == 9
