@@ -10,7 +10,6 @@ import weebill
 SRC = Path(weebill.__file__).parent
 FLOORS = [
     {"errors", "schema"},
-<<<<<<< HEAD
     {"config", "files", "symbol_row", "merge_table", "memory", "normalize"},
     {
         "bpe",
@@ -24,10 +23,6 @@ FLOORS = [
         "decoding",
         "attention",
     },
-=======
-    {"config", "files", "symbol_row", "memory", "normalize"},
-    {"bpe", "tags", "metrics", "bootstrap", "pair_metrics", "geometry", "schedule", "golden"},
->>>>>>> bench
     {"counting", "offsets"},
     {"packed_encoder"},
     {"tokenizer"},
