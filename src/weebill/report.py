@@ -166,7 +166,7 @@ _SCORES = {
 
 def scores(report: EvalReport, title: str) -> Table:
     """Return the table of a report's scores, in percent, with the intervals it has."""
-    table = Table("score", "value", f"{LEVEL:.0%} interval", title=title)
+    table = Table("score", "value", f"{100 * LEVEL:.0f} % interval", title=title)
     table.add_row("rows", f"{report.rows:,}")
     for name, shown in _SCORES.items():
         value, interval = getattr(report, name), report.intervals.get(name)
@@ -184,7 +184,7 @@ def headline(report: EvalReport) -> str:
 
 def differences(rows: Sequence[Difference], a: str, b: str, title: str) -> Table:
     """Return the table of two models' scores, times 100 but for distances."""
-    table = Table("score", "A", "B", "B - A", f"{LEVEL:.0%} interval", "better", title=title,
+    table = Table("score", "A", "B", "B - A", f"{100 * LEVEL:.0f} % interval", "better", title=title,
                   caption=f"A = {a}\nB = {b}")  # fmt: skip
     for row in rows:
         factor, digits = (1, 3) if row.name in LESS_IS_BETTER else (100, 2)

@@ -268,10 +268,12 @@ class Tokenizer:
         Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
         """
         rows = [self._frame(packed, max_length) for packed in self._encoder.encode_all(texts)]
-        lengths_B = np.array([len(framed) // ID_BYTES for framed, _ in rows], np.int64)
+        lengths_B = np.array([len(framed) // ID_BYTES for framed, _ in rows], np.int32)
         longest = int(lengths_B.max(initial=0))
-        attention_mask_BT = np.arange(longest) < lengths_B[:, None]
-        input_ids_BT = np.full((len(rows), longest), self.pad_id, dtype=np.int64)
+        attention_mask_BT = np.arange(longest, dtype=np.int32) < lengths_B[:, None]
+        input_ids_BT = np.zeros((len(rows), longest), dtype=np.int64)  # which np.full would write, not just reserve
+        if self.pad_id:
+            input_ids_BT += self.pad_id
         for input_ids_T, (framed, _) in zip(input_ids_BT, rows, strict=True):
             input_ids_T[: len(framed) // ID_BYTES] = np.frombuffer(framed, np.int32)
         encodings = [self._encoding(text, *row) for text, row in zip(texts, rows, strict=True)]
