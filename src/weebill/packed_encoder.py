@@ -93,15 +93,17 @@ class PackedEncoder:
         packed: list[bytes] = []
         incomplete: list[tuple[int, list[bytes]]] = []
         with self._chunks.promising() as new_firsts, self._after_space.promising() as new_chunks:
+            look_up = self._after_space.__getitem__
             for number, text in enumerate(texts):
-                first, *chunks = self._cut(text)
+                chunks = self._cut(text)
                 promised = new_firsts.made + new_chunks.made
-                ids = [self._chunks[first], *map(self._after_space.__getitem__, chunks)]
+                first = self._chunks[chunks.pop(0)]
+                ids = list(map(look_up, chunks))
                 if new_firsts.made + new_chunks.made > promised:
-                    incomplete.append((number, ids))
+                    incomplete.append((number, [first, *ids]))
                     packed.append(b"")
                 else:
-                    packed.append(b"".join(ids))
+                    packed.append(first + b"".join(ids))
         if not incomplete:
             return packed
         unsafe = [chunk for chunk in new_chunks if (not chunk or chunk[0].isspace()) and self._is_unsafe(chunk)]
