@@ -22,9 +22,7 @@ import importlib.util
 import json
 import logging
 import shutil
-import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,13 +31,13 @@ import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from sentence_transformers import SentenceTransformer as Peer
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import TripletDistanceMetric, TripletLoss
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
+from turns import ROUNDS, take_turns, timed
 
 import weebill
 from weebill import templates
@@ -53,27 +51,12 @@ from weebill.sources import Mix
 from weebill.tokenizer import Tokenizer
 from weebill.train import Event
 
-ROUNDS = 5
 BATCH = 64
 MAX_PAIRS = 8_000  # of a file; a triplet is made of two, or of one and a random text
 MAX_TEXTS = 10_000
 MINILM_TEXTS = 1_000  # of them, drawn at random, for a peer that is forty times slower
 LATENCY_TIMES = 50
 console = Console()
-
-
-def timed(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def take_turns(calls: dict[str, Callable[[], object]], label: str) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in track(range(ROUNDS), description=label, transient=True):
-        for name, call in calls.items():
-            seconds[name].append(timed(call))
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def peak_flops() -> float:

@@ -15,17 +15,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
 
 import tiktoken
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from tokenizers import Tokenizer as Peer
 from tokenizers import models, pre_tokenizers, trainers
+from turns import ROUNDS, take_turns, timed
 
 from weebill.bpe import SPLIT_PATTERNS
 from weebill.corpus import stream_texts
@@ -33,24 +32,9 @@ from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 MEGABYTE = 1_000_000
 VOCAB_SIZE = 8192
-ROUNDS = 5
 BATCH = 64
 LARGE_BATCH = 256
 console = Console()
-
-
-def timed(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def take_turns(calls: dict[str, Callable[[], object]], label: str) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in track(range(ROUNDS), description=label, transient=True):
-        for name, call in calls.items():
-            seconds[name].append(timed(call))
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def first_megabytes(path: Path, size: int) -> list[str]:

@@ -225,11 +225,12 @@ def embed(
 
     import numpy as np
 
+    from weebill.geometry import unit_rows
     from weebill.predictor import load
 
     vectors = load(model).embed(_texts(texts, input))
     if normalize:
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        vectors = unit_rows(vectors)
     if output:
         buffer = io.BytesIO()
         np.save(buffer, vectors)

@@ -86,7 +86,7 @@ def count_pretokens(
         normalizers: see `normalize.normalize`.
         processes: how many count; default: one per core, and none but this one for less than three million characters.
     """
-    blocks = _blocks(texts)
+    blocks = blocks_of(texts, BLOCK_CHARACTERS)
     head = list(islice(blocks, FEW_BLOCKS))
     processes = processes or os.cpu_count() or 1
     if processes == 1 or len(head) < FEW_BLOCKS:
@@ -126,12 +126,18 @@ def work(arguments: Sequence[str]) -> None:
     json.dump(counter.total(), sys.stdout)
 
 
-def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+def blocks_of(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Yield the texts in lists, each ended by the text that brings it to `size` characters.
+
+    Example:
+        >>> list(blocks_of(["ab", "c", "def", "g"], 3))
+        [['ab', 'c'], ['def'], ['g']]
+    """
     block, characters = [], 0
     for text in texts:
         block.append(text)
         characters += len(text)
-        if characters >= BLOCK_CHARACTERS:
+        if characters >= size:
             yield block
             block, characters = [], 0
     if block:

@@ -1,11 +1,9 @@
 """Hard negatives: for each anchor the closest text that does not mean the same. Embeddings in, row numbers out."""
 
 import numpy as np
-import numpy.typing as npt
 
 from weebill.data import Ints
-
-Vectors = npt.NDArray[np.float32]
+from weebill.geometry import Vectors, unit_rows
 
 
 def mine_negatives(
@@ -35,7 +33,7 @@ def mine_negatives(
         >>> mine_negatives(anchor, near, np.array([0]), candidates, np.array([0, 1]), 2, 0.95, rng).tolist()
         [1]
     """
-    anchors_ND, positives_ND, candidates_MD = (_unit(x) for x in (anchors_ND, positives_ND, candidates_MD))
+    anchors_ND, positives_ND, candidates_MD = (unit_rows(x) for x in (anchors_ND, positives_ND, candidates_MD))
     limit_N = max_similarity * (anchors_ND * positives_ND).sum(axis=1)
     nearest = min(nearest, len(candidates_MD))
     found = np.full(len(anchors_ND), -1, dtype=np.int64)
@@ -51,8 +49,3 @@ def mine_negatives(
         chosen_B = np.take_along_axis(closest_BK, best_B1, axis=1)[:, 0]
         found[rows] = np.where(allowed_BK.any(axis=1), chosen_B, -1)
     return found
-
-
-def _unit(x_ND: Vectors) -> Vectors:
-    unit_ND: Vectors = x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), 1e-12)
-    return unit_ND

@@ -2,14 +2,14 @@
 
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import chain, pairwise, repeat
 
 import numpy as np
 
 from weebill import bpe
-from weebill.counting import SAFE_SPACE, UNSAFE_SPACE, well_formed
+from weebill.counting import SAFE_SPACE, UNSAFE_SPACE, blocks_of, well_formed
 from weebill.memory import Memory
 from weebill.merge_table import MergeTable
 from weebill.normalize import normalize
@@ -68,7 +68,7 @@ class PackedEncoder:
         if not self._cuts_at_spaces:
             return [self.encode(text) for text in texts]
         normal = (normalize(text, self._normalizers) for text in texts) if self._normalizers else texts
-        return [packed for some in _slices(normal) for packed in self._encode_slice(some)]
+        return [packed for some in blocks_of(normal, SLICE_CHARACTERS) for packed in self._encode_slice(some)]
 
     def byte_tokens(self, pretoken: str) -> list[int]:
         """Return the token ids of a pretoken before any merge."""
@@ -195,16 +195,3 @@ def _join_by_text(texts: Sequence[str], pretokens: Sequence[str], ids: Sequence[
 
 class _UnsafeSpace(Exception):
     """A space beside other white space: the text cannot be cut there before the split pattern has seen it."""
-
-
-def _slices(texts: Iterable[str]) -> Iterator[list[str]]:
-    some: list[str] = []
-    characters = 0
-    for text in texts:
-        some.append(text)
-        characters += len(text)
-        if characters >= SLICE_CHARACTERS:
-            yield some
-            some, characters = [], 0
-    if some:
-        yield some

@@ -108,14 +108,10 @@ def training_curves(events: Sequence[Mapping[str, Any]]) -> bytes:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plots", "drawing") from error
     import io
 
     rows = [event for event in events if event["event"] == "eval"]
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = new_figure(11, 3.6)
     losses, scores, rates = figure.subplots(1, 3)
     for axes, kind, title in ((losses, "losses", "training loss"), (scores, "metrics", "dev score")):
         for name in dict.fromkeys(name for row in rows for name in row[kind]):
@@ -124,8 +120,9 @@ def training_curves(events: Sequence[Mapping[str, Any]]) -> bytes:
         axes.set(xlabel="step", title=title)
         axes.legend(fontsize=8)
     best = [row["step"] for row in rows if row["best"]]
-    scores.axvline(best[-1], color="grey", linestyle=":")
-    scores.annotate("best", (best[-1], 0.02), xycoords=("data", "axes fraction"), fontsize=8, ha="right")
+    if best:  # no score is better than none where it is not a number
+        scores.axvline(best[-1], color="grey", linestyle=":")
+        scores.annotate("best", (best[-1], 0.02), xycoords=("data", "axes fraction"), fontsize=8, ha="right")
     rates.plot([row["step"] for row in rows], [row["learning_rate"] for row in rows], marker="o", markersize=3)
     rates.set(xlabel="step", title="learning rate (top layer)")
     for axes in (losses, scores, rates):

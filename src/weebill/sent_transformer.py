@@ -18,6 +18,7 @@ from weebill.attention import attention
 from weebill.bert import read_bert
 from weebill.config import EncoderConfig
 from weebill.data import batches_by_length
+from weebill.geometry import unit_rows
 from weebill.schema import ModelTokenizer
 
 
@@ -173,9 +174,7 @@ class SentenceTransformer(nn.Module):
             mask = torch.from_numpy(batch.attention_mask_BT).to(device)
             vectors_ND[rows] = self.embed(ids, mask).float().cpu().numpy()
         self.train(was_training)
-        if normalize:
-            vectors_ND /= np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
-        return vectors_ND
+        return unit_rows(vectors_ND) if normalize else vectors_ND
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return the encoder's weights under BertModel's names, and the projection under `linear.*`."""

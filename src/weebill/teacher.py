@@ -14,6 +14,7 @@ from rich.progress import track
 from weebill.artifact import StoredModel
 from weebill.errors import ConfigError
 from weebill.files import write_whole
+from weebill.geometry import unit_rows
 from weebill.golden import GOLDEN_TEXTS
 
 Vectors = npt.NDArray[np.float16]
@@ -79,9 +80,7 @@ def _block(path: Path, texts: Sequence[str], embed: Callable[[Sequence[str]], np
                 return kept
         except (OSError, ValueError, EOFError):
             pass  # a damaged block is computed again
-    vectors_ND = embed(texts)
-    vectors_ND = vectors_ND / np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
-    block: Vectors = vectors_ND.astype(np.float16)
+    block: Vectors = unit_rows(embed(texts)).astype(np.float16)
     buffer = io.BytesIO()
     np.save(buffer, block)
     write_whole(path, buffer.getvalue())
