@@ -124,6 +124,10 @@ class Mix:
         if spec.last_epoch is not None and spec.last_epoch < spec.first_epoch:
             raise ConfigError(f"data.train: {spec.path}: expected last_epoch of at least first_epoch = "
                               f"{spec.first_epoch}, got {spec.last_epoch}")  # fmt: skip
+        if spec.first_epoch > self.recipe.training.epochs:
+            raise ConfigError(f"data.train: {spec.path}: expected first_epoch of at most training.epochs = "
+                              f"{self.recipe.training.epochs}, got {spec.first_epoch}: it would never be read; lower "
+                              f"it")  # fmt: skip
         loss = spec.loss or self.recipe.loss.kind
         self.sources.append(
             Source(spec.path, loss, np.array(rows), groups_NK, scores_N, spec.weight, spec.first_epoch, spec.last_epoch)
