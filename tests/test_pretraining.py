@@ -226,7 +226,7 @@ def test_what_does_not_fit_is_refused(pairs, tmp_path):
         read(path="positives.tsv.gz", loss="cosent")
     with pytest.raises(ConfigError, match="expected last_epoch of at least first_epoch = 3, got 2"):
         read(path="scored.tsv", first_epoch=3, last_epoch=2)
-    with pytest.raises(ConfigError, match=r"expected first_epoch of at most training\.epochs = 10, got 11"):
+    with pytest.raises(ConfigError, match=r"expected first_epoch of at most training\.epochs = 8, got 11"):
         read(path="scored.tsv", first_epoch=11)
     with pytest.raises(ConfigError, match=r"unknown key 'data\.train\.0\.wait'; did you mean 'data\.train\.0\.weight'"):
         read(path="scored.tsv", wait=3)
