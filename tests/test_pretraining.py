@@ -284,10 +284,15 @@ def test_teacher_vectors_are_computed_once(tmp_path):
     assert sum(calls) == 5000
     again = teacher_vectors(embed, "teacher 1", texts, tmp_path, show_progress=False)
     assert np.array_equal(first, again) and sum(calls) == 5000
-    damaged = next((tmp_path / "teacher").iterdir())
+    other_mix = [*texts[4000:], "new", *texts[:10]]
+    assert np.array_equal(
+        teacher_vectors(embed, "teacher 1", other_mix, tmp_path, show_progress=False)[1001:], first[:10]
+    )
+    assert sum(calls) == 5001
+    damaged = max((tmp_path / "teacher").glob("*/*.npz"), key=lambda path: path.stat().st_size)
     damaged.write_bytes(b"not an array")
     assert np.array_equal(teacher_vectors(embed, "teacher 1", texts, tmp_path, show_progress=False), first)
-    assert 5000 < sum(calls) < 10000
+    assert 5001 < sum(calls) < 10000
     teacher_vectors(embed, "teacher 2", texts[:10], tmp_path, show_progress=False)
     assert calls[-1] == 10
 

@@ -16,11 +16,6 @@ class Promises(dict[str, bytearray]):
 
     made = 0
 
-    def make(self, piece: str) -> bytearray:
-        """Return the promise for a piece, the same one every time."""
-        self.made += 1
-        return self.setdefault(piece, bytearray())
-
 
 class _OfThread(local):
     promises: Promises | None = None
@@ -47,7 +42,8 @@ class Memory(dict[str, bytes]):
 
     def __missing__(self, piece: str) -> bytes:
         if (promises := self._of_thread.promises) is not None:
-            return promises.make(piece)  # type: ignore[return-value]  # who asked for promises joins them as bytes
+            promises.made += 1
+            return promises.setdefault(piece, bytearray())  # type: ignore[return-value]  # joined as if it were bytes
         token_ids = self._compute(piece)
         size = _size_bytes([piece], [token_ids])
         if size <= self.largest_bytes // 1000:  # a whole document will hardly come again

@@ -4,7 +4,7 @@ import re
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import chain, pairwise, repeat
+from itertools import chain, pairwise
 
 import numpy as np
 
@@ -91,19 +91,24 @@ class PackedEncoder:
     def _encode_slice(self, texts: Sequence[str]) -> list[bytes]:
         """Join what is remembered of each text; where something is not, join promises of it once they are kept."""
         packed: list[bytes] = []
-        incomplete: list[tuple[int, list[bytes]]] = []
+        incomplete: list[tuple[int, list[bytes], int]] = []
         with self._chunks.promising() as new_firsts, self._after_space.promising() as new_chunks:
             look_up = self._after_space.__getitem__
             for number, text in enumerate(texts):
                 chunks = self._cut(text)
                 promised = new_firsts.made + new_chunks.made
-                first = self._chunks[chunks.pop(0)]
-                ids = list(map(look_up, chunks))
+                skip = 0
+                if not self._cuts_at_newlines or not text[:1].strip():
+                    ids = [self._chunks[chunks.pop(0)]]
+                else:  # as if a line had ended before it: a chunk that begins a line is known sooner
+                    chunks[0] = "\n" + chunks[0]
+                    ids, skip = [], ID_BYTES
+                ids += map(look_up, chunks)
                 if new_firsts.made + new_chunks.made > promised:
-                    incomplete.append((number, [first, *ids]))
+                    incomplete.append((number, ids, skip))
                     packed.append(b"")
                 else:
-                    packed.append(first + b"".join(ids))
+                    packed.append(b"".join(ids)[skip:])
         if not incomplete:
             return packed
         unsafe = [chunk for chunk in new_chunks if (not chunk or chunk[0].isspace()) and self._is_unsafe(chunk)]
@@ -116,9 +121,9 @@ class PackedEncoder:
         for memory, new in ((self._chunks, new_firsts), (self._after_space, new_chunks)):
             for piece, promise in new.items():
                 promise += memory[piece]
-        for number, ids in incomplete:
+        for number, ids, skip in incomplete:
             cannot_be_cut = unsafe and UNSAFE_SPACE.search(texts[number])
-            packed[number] = self._encode_unsafe(texts[number]) if cannot_be_cut else b"".join(ids)
+            packed[number] = self._encode_unsafe(texts[number]) if cannot_be_cut else b"".join(ids)[skip:]
         return packed
 
     def _meet(self, firsts: Sequence[str], chunks: Sequence[str]) -> None:
@@ -135,14 +140,10 @@ class PackedEncoder:
 
     def _merge_all(self, pretokens: Sequence[str]) -> list[bytes]:
         """Return the ids of pretokens; those not met before are merged together."""
-        ids = list(map(self._pretokens.get, pretokens, repeat(b"")))
-        missing = [i for i, known in enumerate(ids) if not known]
-        short = list({pretokens[i] for i in missing if len(pretokens[i]) <= SHORT_CHARACTERS})
+        short = [new for new in set(pretokens).difference(self._pretokens) if len(new) <= SHORT_CHARACTERS]
         if len(short) >= FEW_PRETOKENS:
             self._pretokens.keep(short, self._merge_table.apply(short))
-        for i in missing:
-            ids[i] = self._pretokens[pretokens[i]]
-        return ids
+        return list(map(self._pretokens.__getitem__, pretokens))
 
     def _split(self, text: str) -> list[str]:
         return bpe.pretokenize(well_formed(text), self._split_pattern)

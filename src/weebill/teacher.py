@@ -3,8 +3,9 @@
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from weebill.golden import GOLDEN_TEXTS
 
 Vectors = npt.NDArray[np.float16]
 BLOCK_TEXTS = 2048
+DIGEST_BYTES = 16
 
 
 def cache_folder() -> Path:
@@ -47,44 +49,61 @@ def teacher_vectors(
 ) -> Vectors:
     """Return the teacher's embeddings scaled to length 1, float16, in the order of the texts.
 
-    They are computed and kept in blocks of texts of similar length, so a run that was stopped goes on where it was.
+    Texts that it has not read before are read in blocks of similar length, each kept as soon as it is there: a run that
+    was stopped goes on where it was, and another mix of known texts costs nothing.
 
     Args:
         embed: texts -> float32 (N, D).
         fingerprint: what names the teacher; another teacher needs another one.
         texts: distinct texts.
-        folder: where blocks are kept, as .npy files.
+        folder: where blocks are kept, as .npz files of text digests and vectors.
         show_progress: a progress bar on standard error.
 
     Shape: (len(texts), D)
     """
-    order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), texts[i]))
-    starts = range(0, len(order), BLOCK_TEXTS)
-    blocks = []
+    folder = folder / "teacher" / hashlib.sha256(fingerprint.encode()).hexdigest()[:32]
+    wanted = {_digest(text): i for i, text in enumerate(texts)}
+    found: dict[int, Vectors] = {}
+    for path in sorted(folder.glob("*.npz")):
+        for digest, vector_D in _read_block(path):
+            if digest in wanted:
+                found[wanted[digest]] = vector_D
+    missing = sorted((i for i in range(len(texts)) if i not in found), key=lambda i: (len(texts[i]), texts[i]))
     for start in track(
-        starts, description="teacher reads texts", console=Console(stderr=True), disable=not show_progress
+        range(0, len(missing), BLOCK_TEXTS),
+        description="teacher reads texts",
+        console=Console(stderr=True),
+        disable=not show_progress or not missing,
     ):
-        block = [texts[i] for i in order[start : start + BLOCK_TEXTS]]
-        digest = hashlib.sha256("\0".join([fingerprint, *block]).encode("utf-8", "surrogatepass")).hexdigest()
-        blocks.append(_block(folder / "teacher" / f"{digest}.npy", block, embed))
-    out: Vectors = np.empty((len(texts), blocks[0].shape[1]), dtype=np.float16)
-    out[order] = np.concatenate(blocks)
-    return out
+        numbers = missing[start : start + BLOCK_TEXTS]
+        block = [texts[i] for i in numbers]
+        vectors_BD: Vectors = unit_rows(embed(block)).astype(np.float16)
+        found |= zip(numbers, vectors_BD, strict=True)
+        _write_block(folder, block, vectors_BD)
+    return np.stack([found[i] for i in range(len(texts))])
 
 
-def _block(path: Path, texts: Sequence[str], embed: Callable[[Sequence[str]], npt.NDArray[np.float32]]) -> Vectors:
-    if path.is_file():
-        try:
-            kept: Vectors = np.load(path, allow_pickle=False)
-            if kept.dtype == np.float16 and kept.ndim == 2 and len(kept) == len(texts):
-                return kept
-        except (OSError, ValueError, EOFError):
-            pass  # a damaged block is computed again
-    block: Vectors = unit_rows(embed(texts)).astype(np.float16)
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:DIGEST_BYTES]
+
+
+def _write_block(folder: Path, texts: Sequence[str], vectors_BD: Vectors) -> None:
+    digests = b"".join(map(_digest, texts))
     buffer = io.BytesIO()
-    np.save(buffer, block)
-    write_whole(path, buffer.getvalue())
-    return block
+    np.savez(buffer, digests=np.frombuffer(digests, np.uint8).reshape(len(texts), DIGEST_BYTES), vectors=vectors_BD)
+    write_whole(folder / f"{hashlib.sha256(digests).hexdigest()[:32]}.npz", buffer.getvalue())
+
+
+def _read_block(path: Path) -> Iterable[tuple[bytes, Vectors]]:
+    """Return digests and vectors of a block; none of a damaged one, whose texts are read again."""
+    try:
+        with np.load(path, allow_pickle=False) as block:
+            digests_BN, vectors_BD = block["digests"], block["vectors"]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return ()
+    if vectors_BD.dtype != np.float16 or vectors_BD.ndim != 2 or digests_BN.shape != (len(vectors_BD), DIGEST_BYTES):
+        return ()
+    return zip(map(bytes, digests_BN), vectors_BD, strict=True)
 
 
 def fit_width(vectors_ND: Vectors, dim: int, projection: str) -> Vectors:
