@@ -94,6 +94,8 @@ def test_batches_of_new_words_equal_hugging_face(packaged, pattern, tmp_path):
     for _ in range(60):
         texts = ["".join(rng.choices(pieces, k=rng.randint(0, 9))) for _ in range(40)]
         texts += [" ".join("".join(rng.choices("abcdefgh\n.é1", k=rng.randint(1, 40))) for _ in range(60))]
+        visible = "abcABC019.,-'!~\n" if rng.random() < 0.9 else "é日"  # many of ASCII, or hardly any
+        texts += [" ".join("".join(rng.choices(visible, k=rng.randint(1, 12))) for _ in range(150))]
         fresh = Tokenizer(packaged.merges, pattern)
         want = [encoding.ids for encoding in peer.encode_batch(texts)]
         assert [e.token_ids for e in fresh.encode_batch(texts).encodings] == want

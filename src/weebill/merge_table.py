@@ -5,14 +5,17 @@ after the first 5 MB this takes 1.5 µs a word, where `bpe.apply_merges` takes 7
 through the merges instead of the words, is made for fewer and longer ones.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+Bytes = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 NOTHING = 2**30  # in place of a rank: these two do not merge
+EDGE = 0xFF  # around every word; this byte occurs in no UTF-8
 GONE = -1  # second half of a merged pair
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio spreads keys evenly (Knuth, vol. 3, 6.4)
 
@@ -31,9 +34,9 @@ class MergeTable:
     def __init__(self, ranks: Mapping[tuple[int, int], tuple[int, int]], byte_symbols: Sequence[int]):
         pairs = np.array([*ranks], np.int64).reshape(-1, 2)
         rank_and_merged = np.array([*ranks.values()], np.int64).reshape(-1, 2)
-        self._edge = max(pairs.max(initial=0), rank_and_merged.max(initial=0), *byte_symbols) + 1  # around every word
+        self._edge = max(pairs.max(initial=0), rank_and_merged.max(initial=0), *byte_symbols) + 1
         self._byte_symbols = np.array(byte_symbols, np.int64)
-        self._byte_symbols[0xFF] = self._edge  # this byte occurs in no UTF-8
+        self._byte_symbols[EDGE] = self._edge
         self._merged = np.zeros(len(ranks), np.int64)
         self._merged[rank_and_merged[:, 0]] = rank_and_merged[:, 1]
         numbers = pairs[:, 0] << 32 | pairs[:, 1]
@@ -49,28 +52,41 @@ class MergeTable:
         self._ranks[slots] = rank_and_merged[order, 0]
         self._byte_ranks = self._ranks_of(self._byte_symbols[:, None], self._byte_symbols[None, :])
 
-    def apply(self, words: Collection[str]) -> list[bytes]:
-        """Return the symbols of each word after merging, packed as int32: what `bpe.apply_merges` gives.
+    def apply(self, bytes_N: Bytes, word_starts_N: Flags, part_starts_N: Flags) -> list[bytes]:
+        """Return the symbols of each part of a text, packed as int32, after merging inside its words.
 
-        Takes as many rounds as the word with most merges has merges: keep long words away.
+        The same as `bpe.apply_merges` on each word. Takes as many rounds as the word with most merges has merges: keep
+        long words away.
+
+        Args:
+            bytes_N: the text as UTF-8.
+            word_starts_N: where words start; at the first byte one does.
+            part_starts_N: where parts start; a word starts there too.
 
         Example:
             >>> table = MergeTable({(97, 98): (0, 256), (256, 97): (1, 257)}, range(256))
-            >>> [np.frombuffer(packed, np.int32).tolist() for packed in table.apply(["abab", "aba", "b"])]
-            [[256, 256], [257], [98]]
+            >>> text = np.frombuffer(b" ab,aba ab", np.uint8)
+            >>> parts = table.apply(text, np.isin(text, [32, 44]), text == 32)
+            >>> [np.frombuffer(packed, np.int32).tolist() for packed in parts]
+            [[32, 256, 44, 257], [32, 256]]
         """
-        if not words:
-            return []
-        body = "\udcff".join(("", *words, "")).encode("utf-8", "surrogateescape")  # that becomes the byte 0xFF
-        bytes_N = np.frombuffer(body, np.uint8)
+        word_N = np.cumsum(word_starts_N)
+        edge_of_parts = np.append(word_N[part_starts_N] - 1, word_N[-1])
+        with_edges = np.full(len(bytes_N) + word_N[-1] + 1, EDGE, np.uint8)
+        with_edges[np.arange(len(bytes_N)) + word_N] = bytes_N
+        bytes_N = with_edges
         symbols_N = self._byte_symbols[bytes_N]
-        next_N, previous_N = np.arange(1, len(body) + 1), np.arange(-1, len(body) - 1)
-        starts_W = np.flatnonzero(symbols_N == self._edge)[:-1] + 1
+        next_N, previous_N = np.arange(1, len(bytes_N) + 1), np.arange(-1, len(bytes_N) - 1)
+        starts_W = np.flatnonzero(bytes_N == EDGE)[:-1] + 1
         # of the pair that starts here: the smallest in a word has the lowest rank, and is the leftmost that has it
-        rank_and_place_N = self._byte_ranks[bytes_N, np.roll(bytes_N, -1)] << 32 | np.arange(len(body))
+        rank_and_place_N = self._byte_ranks[bytes_N, np.roll(bytes_N, -1)] << 32 | np.arange(len(bytes_N))
         while True:
             best_W = np.minimum.reduceat(rank_and_place_N, starts_W)
-            best_W = best_W[best_W < NOTHING << 32]  # W: words that are not finished
+            unfinished_W = best_W < NOTHING << 32
+            best_W, starts_W = (
+                best_W[unfinished_W],
+                starts_W[unfinished_W],
+            )  # a finished one adds nothing to its neighbour
             if not len(best_W):
                 break
             firsts_W, merged_W = best_W & 0xFFFFFFFF, self._merged[best_W >> 32]
@@ -84,9 +100,11 @@ class MergeTable:
                 np.concatenate((symbols_N[before_W], merged_W)), np.concatenate((merged_W, symbols_N[after_W]))
             )
             rank_and_place_N[places] = ranks << 32 | places
-        left_M = symbols_N[symbols_N != GONE].astype(np.int32)
-        packed, edges = left_M.tobytes(), np.flatnonzero(left_M == self._edge) * left_M.itemsize
-        return [packed[edge + left_M.itemsize : next_edge] for edge, next_edge in pairwise(edges.tolist())]
+        left_M = symbols_N[symbols_N != GONE]
+        is_edge_M = left_M == self._edge
+        ends = (np.flatnonzero(is_edge_M)[edge_of_parts] - edge_of_parts) * np.dtype(np.int32).itemsize
+        packed = left_M[~is_edge_M].astype(np.int32).tobytes()
+        return [packed[start:end] for start, end in pairwise(ends.tolist())]
 
     def _ranks_of(self, firsts: Ints, seconds: Ints) -> Ints:
         """Return the rank of each pair, NOTHING for pairs that do not merge."""

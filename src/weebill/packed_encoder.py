@@ -2,15 +2,16 @@
 
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain, filterfalse, pairwise
 
 import numpy as np
 
 from weebill import bpe
 from weebill.counting import SAFE_SPACE, UNSAFE_SPACE, blocks_of, well_formed
-from weebill.memory import Memory
+from weebill.memory import Memory, Promises
 from weebill.merge_table import MergeTable
 from weebill.normalize import normalize
 
@@ -18,8 +19,13 @@ ID_BYTES = 4
 MEMORY_BYTES = 64 * 2**20  # of the largest of three memories; the others have a half and a quarter
 LONG_CHARACTERS = 2_000  # from here on a chunk's pretokens are merged together
 SLICE_CHARACTERS = 500_000  # of texts encoded together; what is new in them fits into the memories
-FEW_PRETOKENS = 100  # are merged sooner one by one
-SHORT_CHARACTERS = 32  # longer pretokens would keep all others waiting
+FEW_WORDS = 100  # are merged sooner one by one
+SHORT_CHARACTERS = 32  # longer words would keep all others waiting
+SPACE, NEWLINE, LETTER, DIGIT, REST = range(5)  # kinds of characters
+ASCII_KINDS = np.array(
+    [LETTER if c.isalpha() else DIGIT if c.isdigit() else REST for c in map(chr, range(128))], np.int8
+)
+ASCII_KINDS[[ord(" "), ord("\n")]] = SPACE, NEWLINE
 LINE_START = re.compile(r"\n(?=\S)")
 
 
@@ -114,36 +120,66 @@ class PackedEncoder:
         unsafe = [chunk for chunk in new_chunks if (not chunk or chunk[0].isspace()) and self._is_unsafe(chunk)]
         for chunk in unsafe:
             del new_chunks[chunk]
-        self._meet(
-            [first for first in new_firsts if len(first) < LONG_CHARACTERS],
-            [chunk for chunk in new_chunks if len(chunk) < LONG_CHARACTERS],
-        )
-        for memory, new in ((self._chunks, new_firsts), (self._after_space, new_chunks)):
-            for piece, promise in new.items():
-                promise += memory[piece]
+        self._fulfil(new_firsts, new_chunks)
         for number, ids, skip in incomplete:
             cannot_be_cut = unsafe and UNSAFE_SPACE.search(texts[number])
             packed[number] = self._encode_unsafe(texts[number]) if cannot_be_cut else b"".join(ids)[skip:]
         return packed
 
-    def _meet(self, firsts: Sequence[str], chunks: Sequence[str]) -> None:
-        """Remember the ids of new first and other chunks, all of them split and merged together."""
-        in_ascii = [chunk for chunk in chunks if chunk.isascii()]  # which is split faster
-        chunks = in_ascii + [chunk for chunk in chunks if not chunk.isascii()]
-        spaced = [chunk if chunk[0] == "\n" else " " + chunk for chunk in chunks]
+    def _fulfil(self, new_firsts: Promises, new_chunks: Promises) -> None:
+        """Fill the promises of first and other chunks and remember their ids, all split and merged together."""
+        for memory, new in ((self._chunks, new_firsts), (self._after_space, new_chunks)):
+            for piece in [piece for piece in new if len(piece) >= LONG_CHARACTERS]:
+                promise = new.pop(piece)
+                promise += memory[piece]
+        plain, other = self._sort_out(new_chunks)
+        in_ascii = [*filter(str.isascii, other)]  # which is split faster
+        other = [*in_ascii, *filterfalse(str.isascii, other)]
+        spaced = [chunk if chunk[0] == "\n" else " " + chunk for chunk in other]
         pretokens = self._split("".join(spaced[: len(in_ascii)])) + self._split("".join(spaced[len(in_ascii) :]))
-        for first in firsts:
+        for first in new_firsts:
             pretokens += self._split(first)
-        joined = _join_by_text([*spaced, *firsts], pretokens, self._merge_all(pretokens))
-        self._after_space.keep(chunks, joined[: len(chunks)])
-        self._chunks.keep(firsts, joined[len(chunks) :])
+        missing = filterfalse(self._pretokens.__contains__, set(pretokens))
+        short = [pretoken for pretoken in missing if len(pretoken) <= SHORT_CHARACTERS]
+        ids: list[bytes] = []
+        if plain or len(short) >= FEW_WORDS:
+            ids = self._merge_together(plain, short)
+            self._pretokens.keep(short, ids[len(plain) :])
+            del ids[len(plain) :]
+        ids += _join_by_text([*spaced, *new_firsts], pretokens, list(map(self._pretokens.__getitem__, pretokens)))
+        chunks = plain + other
+        self._after_space.keep(chunks, ids[: len(chunks)])
+        self._chunks.keep([*new_firsts], ids[len(chunks) :])
+        promises = chain(map(new_chunks.__getitem__, chunks), new_firsts.values())
+        deque(map(bytearray.__iadd__, promises, ids), maxlen=0)
 
-    def _merge_all(self, pretokens: Sequence[str]) -> list[bytes]:
-        """Return the ids of pretokens; those not met before are merged together."""
-        short = [new for new in set(pretokens).difference(self._pretokens) if len(new) <= SHORT_CHARACTERS]
-        if len(short) >= FEW_PRETOKENS:
-            self._pretokens.keep(short, self._merge_table.apply(short))
-        return list(map(self._pretokens.__getitem__, pretokens))
+    def _sort_out(self, chunks: Collection[str]) -> tuple[list[str], list[str]]:
+        """Return short chunks of visible ASCII, whose pretokens gpt2 tells by kinds of characters, and the others."""
+        plain: list[str] = []
+        other: list[str] = []
+        if not self._cuts_at_newlines or len(chunks) < FEW_WORDS:
+            return plain, [*chunks]
+        for chunk in chunks:
+            is_plain = chunk.isascii() and "'" not in chunk and len(chunk) <= SHORT_CHARACTERS
+            is_plain = is_plain and (chunk.isprintable() or (chunk[0] == "\n" and chunk[1:].isprintable()))
+            (plain if is_plain else other).append(chunk)
+        return plain, other
+
+    def _merge_together(self, plain: Sequence[str], pretokens: Sequence[str]) -> list[bytes]:
+        """Return the ids of plain chunks and of pretokens."""
+        text = " ".join(["", *plain]).replace(" \n", "\n").encode()
+        encoded = list(map(str.encode, pretokens))
+        kinds_N = ASCII_KINDS[np.frombuffer(text, np.uint8)]
+        chunk_starts_N = kinds_N <= NEWLINE
+        word_starts_N = chunk_starts_N.copy()
+        word_starts_N[1:] |= (kinds_N[1:] != kinds_N[:-1]) & (kinds_N[:-1] != SPACE)
+        pretoken_starts = np.zeros(sum(map(len, encoded)), bool)
+        pretoken_starts[np.cumsum([0, *map(len, encoded[:-1])])[: len(encoded)]] = True
+        return self._merge_table.apply(
+            np.frombuffer(text + b"".join(encoded), np.uint8),
+            np.append(word_starts_N, pretoken_starts),
+            np.append(chunk_starts_N, pretoken_starts),
+        )
 
     def _split(self, text: str) -> list[str]:
         return bpe.pretokenize(well_formed(text), self._split_pattern)
