@@ -83,10 +83,7 @@ class MergeTable:
         while True:
             best_W = np.minimum.reduceat(rank_and_place_N, starts_W)
             unfinished_W = best_W < NOTHING << 32
-            best_W, starts_W = (
-                best_W[unfinished_W],
-                starts_W[unfinished_W],
-            )  # a finished one adds nothing to its neighbour
+            best_W, starts_W = best_W[unfinished_W], starts_W[unfinished_W]  # no minimum is in what is passed over
             if not len(best_W):
                 break
             firsts_W, merged_W = best_W & 0xFFFFFFFF, self._merged[best_W >> 32]
