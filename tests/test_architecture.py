@@ -10,7 +10,8 @@ import weebill
 SRC = Path(weebill.__file__).parent
 FLOORS = [
     {"errors", "schema"},
-    {"config", "files", "symbol_row", "merge_table", "memory", "normalize"},
+    {"expressions"},
+    {"config", "grammar", "splitting", "download", "files", "symbol_row", "merge_table", "memory", "normalize"},
     {
         "bpe",
         "tags",
@@ -22,13 +23,15 @@ FLOORS = [
         "golden",
         "decoding",
         "attention",
+        "generator",
+        "augment",
     },
     {"counting", "offsets"},
     {"packed_encoder"},
     {"tokenizer"},
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
     {"corpus", "hf_tokenizer", "attention"},
-    {"data", "artifact"},
+    {"data", "artifact", "datasets"},
     {"sources", "mining", "teacher", "bert", "provenance"},
     {"sent_transformer", "heads", "losses", "freezing", "checkpoint"},
     {"multitask"},
@@ -41,7 +44,7 @@ FLOORS = [
     {"train"},
     {"pretraining", "finetuning"},
     {"runs"},
-    {"demo", "cli_tokenizer"},
+    {"demo", "cli_tokenizer", "cli_data_make"},
     {"cli"},
     {"__main__"},
 ]

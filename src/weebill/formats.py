@@ -66,15 +66,18 @@ def write_spans(path: Path | str, utterances: Sequence[Utterance]) -> None:
     Raises:
         ArtifactError: the file cannot be written.
     """
-    lines = []
-    for utterance in utterances:
-        row: dict[str, object] = {"id": utterance.id, "text": utterance.text}
-        if utterance.intent is not None:
-            row["intent"] = utterance.intent
-        if utterance.entities is not None:
-            row["spans"] = [{"start": e.start, "end": e.end, "label": e.label} for e in utterance.entities]
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    lines = [json.dumps(span_row(utterance), ensure_ascii=False) + "\n" for utterance in utterances]
     write_whole(Path(path), "".join(lines).encode())
+
+
+def span_row(utterance: Utterance) -> dict[str, object]:
+    """Return the object that is one line of span JSON lines."""
+    row: dict[str, object] = {"id": utterance.id, "text": utterance.text}
+    if utterance.intent is not None:
+        row["intent"] = utterance.intent
+    if utterance.entities is not None:
+        row["spans"] = [{"start": e.start, "end": e.end, "label": e.label} for e in utterance.entities]
+    return row
 
 
 def _guess(path: Path) -> str:
