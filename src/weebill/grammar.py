@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 
 import yaml
 
 from weebill.errors import ConfigError
 from weebill.expressions import Choice, Expression, Literal, Sequence, Slot, join
+from weebill.files import numbered_lines
 from weebill.schema import Entity
 
 _Token = tuple[int, str, str]  # position, kind, value
@@ -54,10 +56,30 @@ class Grammar:
         """Names of the splits, in file order."""
         return tuple(next(iter(self.intents.values())))
 
+    @property
+    def size(self) -> int:
+        """Number of fillings of all templates: an upper bound of the distinct texts."""
+        return sum(
+            template.expression.size
+            for splits in self.intents.values()
+            for templates in splits.values()
+            for template in templates
+        )
+
     def values(self, slot: str) -> tuple[str, ...]:
         """Return every value of a slot."""
         choice = self.slots[slot]
         return tuple(join(choice.pieces(number))[0] for number in range(choice.size))
+
+
+def read_grammar(path: Path) -> Grammar:
+    """Return the grammar in a YAML file.
+
+    Raises:
+        DataError: The file is missing, empty or not UTF-8.
+        ConfigError: See `parse_grammar`.
+    """
+    return parse_grammar("\n".join(line for _, line in numbered_lines(path)), str(path))
 
 
 def parse_grammar(text: str, source: str) -> Grammar:
