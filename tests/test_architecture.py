@@ -11,7 +11,7 @@ SRC = Path(weebill.__file__).parent
 FLOORS = [
     {"errors", "schema"},
     {"expressions"},
-    {"config", "splitting", "download", "files", "symbol_row", "merge_table", "memory", "normalize"},
+    {"config", "splitting", "download", "archives", "files", "symbol_row", "merge_table", "memory", "normalize"},
     {
         "bpe",
         "tags",
@@ -31,7 +31,7 @@ FLOORS = [
     {"tokenizer"},
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
     {"corpus", "hf_tokenizer", "attention"},
-    {"data", "artifact", "datasets", "split_files"},
+    {"data", "artifact", "datasets", "split_files", "wikipedia"},
     {"sources", "mining", "teacher", "bert", "provenance"},
     {"sent_transformer", "heads", "losses", "freezing", "checkpoint"},
     {"multitask"},

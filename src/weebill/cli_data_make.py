@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -204,3 +205,80 @@ def _counts_by_split(options: Sequence[str] | None, splits: Sequence[str]) -> di
                               f"{option!r}; as in {example}")  # fmt: skip
         counts[name] = int(number)
     return counts
+
+
+@data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="massive, stsb, qqp, wikipedia, atis or snips.")],
+    output: Annotated[
+        Path, typer.Option(help="The data folder; files go to its NAME/, where the shipped recipes look for them.")
+    ] = Path("data"),
+    locale: Annotated[
+        str | None,
+        typer.Option(
+            help="Of MASSIVE, as in ja-JP (default en-US); a Wikipedia's language, as in de (default simple)."
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Take it from an archive, file or folder that is here already, not from the network."
+        ),
+    ] = None,
+    with_test: Annotated[bool, typer.Option("--with-test", help="Write the test partition too.")] = False,
+    max_articles: Annotated[int, typer.Option(help="Of Wikipedia.")] = 50_000,
+    cache: Annotated[
+        Path | None, typer.Option(envvar="WEEBILL_CACHE", help="Keeps downloads; default: ~/.cache/weebill.")
+    ] = None,
+) -> None:
+    """Download a public data set from where it is published, check it, and put it where the recipes look for it.
+
+    Stopped or broken off, a download goes on where it was when the command is given again; what was downloaded once is
+    taken from the cache. Test partitions stay out of the way unless asked for: tune on dev, and test once.
+
+    Example: `weebill data fetch massive && weebill finetune massive --data-root data --output runs/massive`
+
+    Example: `weebill data fetch massive --locale ja-JP`
+
+    Example: `weebill data fetch stsb --from ~/Downloads/Stsbenchmark.tar.gz`
+
+    Example: `weebill data fetch wikipedia --locale simple && weebill tokenizer train
+    --input data/wiki/simplewiki.txt.gz --output runs/tokenizer`
+    """
+    from weebill import wikipedia
+    from weebill.datasets import dataset
+    from weebill.datasets import fetch as fetch_dataset
+    from weebill.download import cache_folder
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    where = cache_folder(cache)
+    if name == "wikipedia":
+        language = locale or "simple"
+        say(f"Wikipedia ({language}), {wikipedia.HOMEPAGE}\nlicence: {wikipedia.LICENCE}")
+        with _progress("downloading", is_bytes=True) as progress:
+            dump = source or wikipedia.fetch_dump(language, where / "wikipedia", progress, say)
+        target = output / "wiki" / f"{language.replace('-', '_')}wiki.txt.gz"
+        with _progress("articles") as progress:
+            count = wikipedia.write_articles(dump, target, max_articles, progress)
+        say(f"{count:,} articles in {target}")
+        return
+    wanted = dataset(name, locale or "en-US")
+    say(f"{wanted.title}, {wanted.homepage}\nlicence: {wanted.licence}")
+    with _progress("downloading", is_bytes=True) as progress:
+        written = fetch_dataset(wanted, output, where, source, with_test, progress, say)
+    say("\n".join(f"wrote {path} ({path.stat().st_size:,} bytes)" for path in written))
+
+
+@contextmanager
+def _progress(what: str, is_bytes: bool = False) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a bar on a terminal, and nothing elsewhere; the function given takes (done, total)."""
+    from rich import progress as bars
+
+    columns = [bars.TextColumn(what), bars.BarColumn()]
+    columns += [bars.DownloadColumn(), bars.TransferSpeedColumn()] if is_bytes else [bars.MofNCompleteColumn()]
+    with bars.Progress(*columns, bars.TimeRemainingColumn(), console=console, transient=True,
+                       disable=not console.is_terminal) as bar:  # fmt: skip
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -108,7 +108,7 @@ def split_rows(
     if group_by is not None:
         for row, found in enumerate(keys):
             found.append(("group", group_by(row)))
-    groups = _connected(keys)
+    groups = connected(keys)
     part_of_group = _stratify([Counter(label for row in group for label in labels_of(utterances[row]))
                                for group in groups], [len(group) for group in groups], sizes, seed)  # fmt: skip
     parts: list[list[int]] = [[] for _ in sizes]
@@ -117,8 +117,13 @@ def split_rows(
     return [sorted(part) for part in parts]
 
 
-def _connected(keys: Sequence[Sequence[Hashable]]) -> list[list[int]]:
-    """Return groups of rows that share a key, directly or through other rows, ordered by first row (union-find)."""
+def connected(keys: Sequence[Sequence[Hashable]]) -> list[list[int]]:
+    """Return groups of rows that share a key, directly or through other rows, ordered by first row (union-find).
+
+    Example:
+        >>> connected([["a", "b"], ["c"], ["b", "d"]])
+        [[0, 2], [1]]
+    """
     parent = list(range(len(keys)))
 
     def root(row: int) -> int:
