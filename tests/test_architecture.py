@@ -11,7 +11,7 @@ SRC = Path(weebill.__file__).parent
 FLOORS = [
     {"errors", "schema"},
     {"expressions"},
-    {"config", "splitting", "download", "archives", "files", "symbol_row", "merge_table", "memory", "normalize"},
+    {"config", "splitting", "archives", "files", "symbol_row", "merge_table", "memory", "normalize"},
     {
         "bpe",
         "tags",
@@ -23,6 +23,7 @@ FLOORS = [
         "golden",
         "decoding",
         "attention",
+        "download",
         "grammar",
         "augment",
     },

@@ -246,7 +246,7 @@ def test_two_at_a_time_download_once(server, tmp_path):
 
 def test_a_folder_that_is_a_file(server, tmp_path):
     (tmp_path / "taken").write_text("")
-    with pytest.raises(ArtifactError, match="taken/file.bin: expected a place to keep the download"):
+    with pytest.raises(ArtifactError, match=r"taken/file.bin: expected a place to keep the download"):
         fetched(server, tmp_path / "taken")
 
 

@@ -113,7 +113,11 @@ def _qqp() -> Dataset:
 
 def _slot_gated(name: str, title: str, licence: str) -> Dataset:
     parts = tuple(
-        Part(f"{name}/{split}/{file}", (f"{name}/{theirs}/{file}", f"{name}/{split}/{file}"), is_test=split == "test")
+        Part(
+            f"{name}/{split}/{file}",
+            tuple(dict.fromkeys((f"{name}/{theirs}/{file}", f"{name}/{split}/{file}"))),
+            is_test=split == "test",
+        )
         for split, theirs in (("train", "train"), ("dev", "valid"), ("test", "test"))
         for file in ("seq.in", "seq.out", "label")
     )

@@ -100,8 +100,8 @@ def parse_grammar(text: str, source: str) -> Grammar:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(
-            f"{source}:{line}: expected YAML, got: {error.problem}; put quotes around text that starts with or holds "
-            f"YAML's own signs ([ {{ : # &)"
+            f"{source}:{line}: expected YAML, got: {error.problem}; put quotes around text that starts with a bracket "
+            f"or holds ': ' or ' #', and in a [list] around text that holds brackets, braces or commas"
         ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: expected YAML, got: {error}; fix the file") from error

@@ -88,7 +88,8 @@ def write_articles(
     except OSError as error:
         raise ArtifactError(f"{target}: expected a place to write, got: {error}; choose another one") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
     return count
 
 
