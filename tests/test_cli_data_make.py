@@ -3,11 +3,16 @@
 import json
 import re
 import shlex
+import shutil
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from typer.testing import CliRunner
 
+from weebill import datasets
 from weebill.cli import app
 from weebill.errors import ConfigError, DataError, WeebillError
 from weebill.formats import read_utterances
@@ -213,6 +218,30 @@ def test_fetch_from_a_file_says_the_licence(tmp_path):
     assert read_utterances(tmp_path / "data" / "massive" / "th-TH.jsonl")[0].text == "ไป"
     with pytest.raises(ConfigError, match="or wikipedia, got 'glue'"):
         run("fetch", "glue", "--output", tmp_path)
+
+
+def test_fetch_from_a_server_and_then_from_the_cache(tmp_path, monkeypatch):
+    for module in ("requests", "filelock"):
+        pytest.importorskip(module)
+    for name, line in (("seq.in", "fly to rome"), ("seq.out", "O O B-city"), ("label", "flight")):
+        for part in ("train", "valid"):
+            (tmp_path / "site" / "atis" / part).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "site" / "atis" / part / name).write_text(line + "\n")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    options = ["--output", tmp_path / "data", "--cache", tmp_path / "cache"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setattr(datasets, "_SLOT_GATED", f"http://127.0.0.1:{server.server_port}")
+        _, said = run("fetch", "atis", *options)
+        server.shutdown()
+    assert said.count("has no published checksum; what came is sha256:") == 6
+    assert "measure only, do not ship models" in said
+    assert read_utterances(tmp_path / "data" / "atis", split="dev")[0].text == "fly to rome"
+    assert not (tmp_path / "data" / "atis" / "test").exists()
+    shutil.rmtree(tmp_path / "data")
+    run("fetch", "atis", *options)  # the server is gone
+    assert len(read_utterances(tmp_path / "data" / "atis")) == 2
 
 
 def test_fetch_wikipedia_from_a_dump(tmp_path):

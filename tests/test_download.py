@@ -73,6 +73,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", server.etag)
         if answer == "gzip header":  # what some servers say of a .tar.gz: the bytes must stay as they are
             self.send_header("Content-Encoding", "gzip")
+        if answer == "no length":  # ends where the connection does: nobody can tell when that is too early
+            self.end_headers()
+            self.wfile.write(rest[: len(rest) // 2])
+            return
         self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
         if answer == "truncate":
@@ -212,6 +216,16 @@ def test_a_part_as_long_as_the_file_or_longer(server, tmp_path, length, requests
 def test_another_range_than_asked_for(server, tmp_path):
     server.answers = ["truncate", "wrong range"]
     with pytest.raises(DataError, match=r"expected bytes from \d+ on, got Content-Range 'bytes"):
+        fetched(server, tmp_path, SHA256)
+    assert_nothing_whole(tmp_path)
+
+
+def test_a_length_or_a_checksum_is_needed_to_tell_when_a_file_is_whole(server, tmp_path):
+    server.answers = ["no length"]
+    with pytest.raises(DataError, match="expected an answer that says how long the file is, as there is no checksum"):
+        fetched(server, tmp_path)
+    assert_nothing_whole(tmp_path)
+    with pytest.raises(DataError, match=f"expected {SHA256}, as published, got sha256:"):
         fetched(server, tmp_path, SHA256)
     assert_nothing_whole(tmp_path)
 

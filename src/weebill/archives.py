@@ -17,7 +17,7 @@ def read_members(source: Path, wanted: Mapping[str, Sequence[str]]) -> dict[str,
     """Return, by key of `wanted`, the bytes of the first regular file whose path ends with one of the key's names.
 
     Args:
-        source: An archive (.tar.gz, .tgz, .tar, .zip), a folder, or one file. Links and devices in it are passed over.
+        source: An archive (.tar.gz, .tgz, .tar, .zip), whose links and devices are passed over; a folder; or one file.
         wanted: Ends of paths, as in "atis/train/seq.in"; only whole parts of a path count.
 
     Raises:

@@ -250,7 +250,8 @@ def _without_test(body: bytes, place: str, say: Callable[[str], None]) -> bytes:
         raise DataError(
             f"{place}: expected JSON lines with a partition, got {error!r}; download the file again"
         ) from error
-    say(f"{place}: {len(kept):,} of {len(lines):,} rows; the test partition is left out (--with-test writes it)")
+    if len(kept) < len(lines):
+        say(f"{place}: {len(kept):,} of {len(lines):,} rows; the test partition is left out (--with-test writes it)")
     return b"".join(kept)
 
 

@@ -104,11 +104,11 @@ def _download(remote: RemoteFile, target: Path, progress: Progress, timeout_s: f
     part, about = target.with_name(target.name + ".part"), target.with_name(target.name + ".part.json")
     expected = _expected(remote, target)
     resumed = part.exists()
-    _retrieve(remote.url, part, about, progress, timeout_s, pause_s)
+    _retrieve(remote.url, part, about, progress, timeout_s, pause_s, needs_length=expected is None)
     found = checksum_of(part, (expected or "sha256").partition(":")[0])
     if resumed and expected and found != expected:  # the old part may have been another version: once more, all of it
         part.unlink()
-        _retrieve(remote.url, part, about, progress, timeout_s, pause_s)
+        _retrieve(remote.url, part, about, progress, timeout_s, pause_s, needs_length=False)
         found = checksum_of(part, expected.partition(":")[0])
     if expected and found != expected:
         part.unlink()
@@ -121,8 +121,10 @@ def _download(remote: RemoteFile, target: Path, progress: Progress, timeout_s: f
     about.unlink(missing_ok=True)
 
 
-def _retrieve(url: str, part: Path, about: Path, progress: Progress, timeout_s: float, pause_s: float) -> None:
-    """Fill `part` until it is as long as the server says the file is."""
+def _retrieve(
+    url: str, part: Path, about: Path, progress: Progress, timeout_s: float, pause_s: float, needs_length: bool
+) -> None:
+    """Fill `part` until it is as long as the server says the file is; without a checksum, it has to say it."""
     import requests
     from urllib3.exceptions import HTTPError
 
@@ -133,7 +135,7 @@ def _retrieve(url: str, part: Path, about: Path, progress: Progress, timeout_s: 
             before = part.stat().st_size if part.exists() else 0
             wait_s = pause_s * 2 ** (attempt - 1)
             try:
-                trouble, asked_s = _one_request(session, url, part, about, progress, timeout_s)
+                trouble, asked_s = _one_request(session, url, part, about, progress, timeout_s, needs_length)
                 if trouble is None:
                     return
                 wait_s = max(wait_s, asked_s)
@@ -149,12 +151,18 @@ def _retrieve(url: str, part: Path, about: Path, progress: Progress, timeout_s: 
 
 
 def _one_request(
-    session: "requests.Session", url: str, part: Path, about: Path, progress: Progress, timeout_s: float
+    session: "requests.Session",
+    url: str,
+    part: Path,
+    about: Path,
+    progress: Progress,
+    timeout_s: float,
+    needs_length: bool,
 ) -> tuple[str | None, float]:
     """Ask for what `part` lacks and append it; return what went wrong, or None, and how long the server asks to wait.
 
     Raises:
-        DataError: The server says that there is no such file, or that it may not be had.
+        DataError: There is no such file, it may not be had, or nothing would tell when it is whole.
     """
     headers = {"Accept-Encoding": "identity"}  # byte positions are those of the file
     done, validator = part.stat().st_size if part.exists() else 0, _validator(url, about)
@@ -173,6 +181,9 @@ def _one_request(
             raise DataError(f"{url}: expected a file, got HTTP {response.status_code} {response.reason}; if the file "
                             f"has moved, download it elsewhere and name it with --from")  # fmt: skip
         total = _total(response, done)
+        if needs_length and total is None and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            raise DataError(f"{url}: expected an answer that says how long the file is, as there is no checksum to "
+                            f"tell when it is whole, got none; download it elsewhere and name it with --from")  # fmt: skip
         if response.status_code == 200:
             done = 0
             validator = response.headers.get("ETag", "").strip()
@@ -225,9 +236,10 @@ def _validator(url: str, about: Path) -> str:
 def _short(error: Exception) -> str:
     """Return the innermost reason of a connection error, which libraries wrap several times over."""
     reason: object = error
-    while isinstance(getattr(reason, "reason", None), Exception):
-        reason = getattr(reason, "reason")  # noqa: B009
-    return f"{type(reason).__name__} ({str(reason).rpartition(': ')[2][:100]})"
+    while isinstance(reason, Exception):
+        error = reason
+        reason = getattr(error, "reason", None) or next(iter(error.args), None)
+    return f"{type(error).__name__} ({str(error).rpartition(': ')[2]})"
 
 
 def cache_folder(option: Path | None) -> Path:

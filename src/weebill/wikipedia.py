@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from xml.etree import ElementTree
 
 from weebill.download import Progress, RemoteFile, download
@@ -141,7 +141,7 @@ def plain_text(wikitext: str, file_spaces: set[str]) -> str:
     except ImportError as error:
         raise MissingExtraError("mwparserfromhell", "fetch", "reading Wikipedia's markup") from error
     code = mwparserfromhell.parse(wikitext)
-    dropped = code.filter_tags(matches=lambda node: str(node.tag).strip().lower() in _DROPPED_TAGS)
+    dropped: list[Any] = code.filter_tags(matches=lambda node: str(node.tag).strip().lower() in _DROPPED_TAGS)
     for link in code.filter_wikilinks():
         space, colon, _ = str(link.title).partition(":")
         if colon and space.strip().casefold() in file_spaces:
