@@ -183,7 +183,7 @@ def _one_request(
         total = _total(response, done)
         if needs_length and total is None and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
             raise DataError(f"{url}: expected an answer that says how long the file is, as there is no checksum to "
-                            f"tell when it is whole, got none; download it elsewhere and name it with --from")  # fmt: skip
+                            f"tell when it is whole, got none; download it elsewhere, for --from")  # fmt: skip
         if response.status_code == 200:
             done = 0
             validator = response.headers.get("ETag", "").strip()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from weebill.errors import ConfigError
 from weebill.schema import Utterance
 
-EXCHANGES = 4  # tried for each group after dealing
+EXCHANGES, MAX_EXCHANGES = 4, 100_000  # tried for each group after dealing, and in all
 
 
 def text_key(text: str) -> str:
@@ -199,7 +199,8 @@ def _exchange(
     of_size: dict[int, list[int]] = {}
     for group, size in enumerate(rows):
         of_size.setdefault(size, []).append(group)
-    for group in [group for group in range(len(counts)) for _ in range(EXCHANGES)]:
+    tries = min(EXCHANGES * len(counts), MAX_EXCHANGES)
+    for group in rng.choices(range(len(counts)), k=tries):
         other = rng.choice(of_size[rows[group]])
         here, there = wanted[part_of_group[group]], wanted[part_of_group[other]]
         moved = {label: counts[group][label] - counts[other][label] for label in counts[group] | counts[other]}
