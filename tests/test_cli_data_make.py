@@ -109,6 +109,7 @@ def test_augment_from_one_split(tmp_path):
         ([], r"expected a grammar or --augment FILE, got neither; try: weebill data generate embedded"),
         (["embedded", "--count", "5"], r"--count: expected SPLIT=N, as the grammar has the splits train, dev, got '5'"),
         (["embedded", "--count", "test=5"], r"got 'test=5'; as in --count train=100 --count dev=100"),
+        (["lights.yaml", "--split", "dev"], r"--format, --split: expected --augment FILE with them"),
         (["nowhere.yaml"], r"nowhere.yaml: expected a file, got nothing there"),
         (["lights.yaml", "--count", "x"], r"--count: expected one number, got x"),
         (["lights.yaml", "--count", "1000"], r"expected at most \d+ distinct utterances, .* lower the count"),

@@ -125,6 +125,8 @@ def test_part_sizes(sizes, rows, expected):
     ("sizes", "message"),
     [
         ({"dev": -1}, "size of dev: expected a fraction between 0 and 1 or a whole count, got -1"),
+        ({"dev": float("nan")}, "whole count, got nan"),
+        ({"dev": float("inf")}, "whole count, got inf"),
         ({"dev": 1.5}, "whole count, got 1.5"),
         ({"dev": 10}, "add up to 10 rows, with one or more in each part, got train 0, dev 10"),
         ({"train": 0.5, "dev": 0.1}, "got train 5, dev 1; leave train out"),

@@ -160,6 +160,9 @@ def generate(
     if grammar is None and augment is None:
         raise ConfigError("expected a grammar or --augment FILE, got neither; try: weebill data generate embedded "
                           "--count train=5 --count dev=5")  # fmt: skip
+    if augment is None and (format or split):
+        raise ConfigError("--format, --split: expected --augment FILE with them, as they describe its data, got none; "
+                          "leave them out")  # fmt: skip
     source = None if grammar is None else load_grammar() if grammar == "embedded" else read_grammar(Path(grammar))
     if augment:
         drawn = {"": exchange_values(read_utterances(augment, format=format, split=split), _one_count(count), seed,

@@ -137,7 +137,7 @@ def _on_utterance(entities: list[Entity], annotated: str, utterance: object) -> 
     """Return MASSIVE's `utt` with the spans on it, where it differs from the annotated text in white space alone.
 
     In locales that are written without spaces, `annot_utt` has spaces around its slots that nobody would type:
-    "这周五点叫我", but "[date : 这周] [time : 五点] 叫我". Where more differs, the annotated text is the text.
+    "请在明早八点叫我", but "请在 [time : 明早八点] 叫我". Where more differs, the annotated text is the text.
     """
     if not isinstance(utterance, str) or "".join(utterance.split()) != "".join(annotated.split()):
         return annotated, entities

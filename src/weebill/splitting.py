@@ -67,7 +67,7 @@ def part_sizes(sizes: Mapping[str, float], num_rows: int) -> dict[str, int]:
     """
     rows = {}
     for name, size in sizes.items():
-        if size <= 0 or (size >= 1 and size != int(size)):
+        if not 0 < size < float("inf") or (size >= 1 and size != int(size)):
             raise ConfigError(f"size of {name}: expected a fraction between 0 and 1 or a whole count, got {size:g}; "
                               f"correct it")  # fmt: skip
         rows[name] = round(size * num_rows) if size < 1 else int(size)
