@@ -84,6 +84,15 @@ def test_locales_without_spaces_have_spans_on_the_text_that_people_write(tmp_pat
     assert {e.label: text[e.start : e.end] for e in utterance.entities} == spans
 
 
+def test_where_more_than_spaces_differs_the_annotated_text_is_the_text(tmp_path):
+    (tmp_path / "m.jsonl").write_text(massive_line(0, "train", "Wake me at 7!", "wake me at [time : 7]"))
+    (utterance,) = read_utterances(tmp_path / "m.jsonl")
+    assert (utterance.text, utterance.entities[0].start) == ("wake me at 7", 11)
+    (tmp_path / "m.jsonl").write_text(massive_line(0, "train", "三日", "三日 [time : ]"))
+    with pytest.raises(DataError, match=r"m\.jsonl:1: expected spans within"):
+        read_utterances(tmp_path / "m.jsonl")
+
+
 def test_every_locale_of_massive_has_its_file():
     assert len(set(MASSIVE_LOCALES.split())) == 52
     for locale in MASSIVE_LOCALES.split():

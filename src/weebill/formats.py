@@ -141,6 +141,8 @@ def _on_utterance(entities: list[Entity], annotated: str, utterance: object) -> 
     """
     if not isinstance(utterance, str) or "".join(utterance.split()) != "".join(annotated.split()):
         return annotated, entities
+    if not all(annotated[e.start : e.end].strip() for e in entities):
+        return annotated, entities  # an empty slot is an error with its line, see `_checked`
     places = [place for place, character in enumerate(utterance) if not character.isspace()]
     before = list(accumulate((not character.isspace() for character in annotated), initial=0))
     moved = [replace(e, start=places[before[e.start]], end=places[before[e.end] - 1] + 1) for e in entities]
