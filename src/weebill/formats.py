@@ -139,7 +139,9 @@ def _on_utterance(entities: list[Entity], annotated: str, utterance: object) -> 
     In locales that are written without spaces, `annot_utt` has spaces around its slots that nobody would type:
     "请在明早八点叫我", but "请在 [time : 明早八点] 叫我". Where more differs, the annotated text is the text.
     """
-    if not isinstance(utterance, str) or "".join(utterance.split()) != "".join(annotated.split()):
+    if not isinstance(utterance, str) or utterance == annotated:
+        return annotated, entities
+    if "".join(utterance.split()) != "".join(annotated.split()):
         return annotated, entities
     if not all(annotated[e.start : e.end].strip() for e in entities):
         return annotated, entities  # an empty slot is an error with its line, see `_checked`
