@@ -1,6 +1,6 @@
 """Tests of the embedded grammar and of what is drawn from it; trains nothing."""
 
-import json
+import hashlib
 import os
 import re
 import subprocess
@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 
 from weebill.errors import ConfigError
-from weebill.templates import generate, load_grammar, paraphrase_pairs, paraphrase_triplets, parse_grammar
+from weebill.templates import generate, load_grammar, paraphrase_pairs, paraphrase_triplets
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 Reading = tuple[str, str, frozenset[tuple[str, str]]]
@@ -23,9 +23,9 @@ def patterns(split: str) -> list[tuple[str, str, re.Pattern[str]]]:
     grammar = load_grammar()
     found = []
     for intent, templates in grammar.intents.items():
-        for template in templates[split]:
+        for template in (template.source for template in templates[split]):
             pattern = re.escape(template).replace(r"\{", "{").replace(r"\}", "}")
-            slot = lambda m: f"(?P<{m[1]}>{'|'.join(map(re.escape, grammar.slots[m[1]]))})"  # noqa: E731
+            slot = lambda m: f"(?P<{m[1]}>{'|'.join(map(re.escape, grammar.values(m[1])))})"  # noqa: E731
             found.append((intent, template, re.compile(PLACEHOLDER.sub(slot, pattern))))
     return found
 
@@ -46,17 +46,36 @@ def test_sizes_and_balance():
         assert max(counts.values()) - min(counts.values()) <= 1
 
 
+def test_the_data_are_the_ones_that_published_numbers_were_measured_on():
+    """Hashes of what the JSON grammar of version 0.1, with its own sampler, gave; a new one makes the demo another."""
+    rows = [[(u.text, u.intent, [(e.start, e.end, e.label) for e in u.entities], u.id, u.key) for u in part]
+            for part in generate()]  # fmt: skip
+    assert (
+        hashlib.sha256(repr(rows).encode()).hexdigest()
+        == "5342f1d144603ee7cb80566b2c89f270549190f9b2a58a53f54435a17babfb44"
+    )
+
+
+def test_templates_are_plain_as_the_paraphrases_need():
+    for templates in load_grammar().intents.values():
+        for template in (template for part in templates.values() for template in part):
+            labels = PLACEHOLDER.findall(template.source)
+            assert len(set(labels)) == len(labels)
+            assert not re.search(r"[][()<>|/\\\\]", template.source)
+
+
 def test_spans_are_slot_values_of_the_template():
     grammar = load_grammar()
+    values = {label: set(grammar.values(label)) for label in grammar.slots}
     for u in [u for part in generate() for u in part]:
         intent, split, number = u.key.split("/")
-        template = grammar.intents[intent][split][int(number)]
+        template = grammar.intents[intent][split][int(number)].source
         assert intent == u.intent
         assert list(u.entities) == sorted(u.entities)
         assert [e.label for e in u.entities] == PLACEHOLDER.findall(template)
         rebuilt = template
         for e in u.entities:
-            assert u.text[e.start : e.end] in grammar.slots[e.label]
+            assert u.text[e.start : e.end] in values[e.label]
             rebuilt = rebuilt.replace(f"{{{e.label}}}", u.text[e.start : e.end])
         assert rebuilt == u.text
 
@@ -119,38 +138,7 @@ def test_pairs_are_graded():
 
 
 def test_too_many_utterances():
-    with pytest.raises(ConfigError, match=r"expected at most \d+ distinct dev .* lower num_utterances"):
+    with pytest.raises(ConfigError, match=r"expected at most \d+ distinct dev .* lower the count"):
         generate(10_000_000)
     with pytest.raises(ConfigError, match="at least 2, got 1"):
         generate(1)
-
-
-HI = {"train": ["hey"], "dev": ["hello"]}
-
-
-@pytest.mark.parametrize(
-    ("grammar", "message"),
-    [
-        (
-            {"train": ["at {time}"], "dev": ["a"]},
-            r"values for \{time\} of x/train/0, got none; add them under slots.time",
-        ),
-        ({"train": ["same"], "dev": ["same"]}, "'same' as x/train/0 and x/dev/0; reword"),
-        ({"train": ["hey"], "dev": ["a"]}, "'hey' as hi/train/0 and x/train/0"),
-        ({"train": ["to {city"], "dev": ["a"]}, r"'to \{city' at x/train/0; close or rename the braces"),
-        ({"train": ["{city} {city}"], "dev": ["a"]}, "each placeholder once"),
-        ({"train": ["a"]}, "intents.x: .*at least 2 items"),
-        ({"train": ["a"], "test": ["b"]}, "intents.x.test.*'train' or 'dev'"),
-    ],
-)
-def test_bad_grammar(grammar, message):
-    text = json.dumps({"slots": {"city": ["oslo", "rome"]}, "intents": {"hi": HI, "x": grammar}})
-    with pytest.raises(ConfigError, match=message):
-        parse_grammar(text)
-
-
-def test_bad_grammar_files():
-    with pytest.raises(ConfigError, match=r"my\.json:2: expected JSON"):
-        parse_grammar("{\n oops", source="my.json")
-    with pytest.raises(ConfigError, match="distinct values of slot 'city'"):
-        parse_grammar(json.dumps({"slots": {"city": ["oslo", "oslo"]}, "intents": {"hi": HI, "x": HI}}))

@@ -1,92 +1,29 @@
 """Writes the embedded English utterances and paraphrases from a small grammar; reads no user data and trains nothing.
 
-The grammar is `assets/templates.json`: values per entity type, and templates per intent and split. The two splits share
-slot values but no template, so dev measures phrasings that training never showed.
+The grammar is `assets/templates.yaml`: values per entity type, and templates per intent and split. The two splits share
+slot values but no template, so dev measures phrasings that training never showed. Its templates are text and plain
+{slots}, each slot once, which the paraphrases rely on.
 """
 
-import json
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Literal, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing import Literal, TypeVar
 
 from weebill.errors import ConfigError
+from weebill.generator import draw_utterances
+from weebill.grammar import Grammar, parse_grammar
 from weebill.schema import Entity, ScoredPair, Utterance
 
 Split = Literal["train", "dev"]
 
 DEV_FRACTION = 0.15
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-_GRAMMAR_FILE = "assets/templates.json"
+_GRAMMAR_FILE = "assets/templates.yaml"
 
 _T = TypeVar("_T")
-_Values = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2)]
-_Templates = Annotated[dict[Split, Annotated[list[str], Field(min_length=1)]], Field(min_length=2)]  # both splits
-
-
-class Grammar(BaseModel):
-    """Slot values by entity type and templates by intent; every rule between them is checked on construction."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    slots: dict[str, _Values]
-    intents: Annotated[dict[str, _Templates], Field(min_length=2)]
-
-    @model_validator(mode="after")
-    def _check(self) -> "Grammar":
-        for label, values in self.slots.items():
-            if len(set(values)) != len(values):
-                raise ValueError(f"expected distinct values of slot {label!r}, got a repeated one; remove the repeat")
-        seen: dict[str, str] = {}
-        for intent, templates in self.intents.items():
-            for split, phrasings in templates.items():
-                for number, template in enumerate(phrasings):
-                    key = f"{intent}/{split}/{number}"
-                    self._check_template(template, key)
-                    if template in seen:
-                        raise ValueError(
-                            f"expected each template once over all intents and splits, got {template!r} as "
-                            f"{seen[template]} and {key}; reword one of them"
-                        )
-                    seen[template] = key
-        return self
-
-    def _check_template(self, template: str, key: str) -> None:
-        labels = _PLACEHOLDER.findall(template)
-        if re.search(r"[{}]", _PLACEHOLDER.sub("", template)):
-            raise ValueError(
-                f"expected placeholders like {{time}}, got {template!r} at {key}; close or rename the braces"
-            )
-        if len(set(labels)) != len(labels):
-            raise ValueError(f"expected each placeholder once, got {template!r} at {key}; name the roles apart")
-        for label in labels:
-            if label not in self.slots:
-                raise ValueError(f"expected values for {{{label}}} of {key}, got none; add them under slots.{label}")
-
-
-def parse_grammar(text: str, source: str = _GRAMMAR_FILE) -> Grammar:
-    """Return the grammar written in `text`, checked.
-
-    Raises:
-        ConfigError: The text is not JSON, a placeholder has no values, or a template occurs twice.
-
-    Example:
-        >>> text = '{"slots": {}, "intents": {"hi": {"train": ["hey"], "dev": ["hello"]}, '
-        >>> parse_grammar(text + '"bye": {"train": ["bye"], "dev": ["ciao"]}}}').intents["bye"]["dev"]
-        ['ciao']
-    """
-    try:
-        return Grammar.model_validate(json.loads(text))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{source}:{error.lineno}: expected JSON, got {error.msg}; fix the file") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{source}: {where + ': ' if where else ''}{message}") from error
 
 
 @cache
@@ -94,10 +31,15 @@ def load_grammar() -> Grammar:
     """Return the grammar that ships with the package; read once, shared, not to be changed.
 
     Example:
-        >>> load_grammar().intents["set_alarm"]["train"][0]
+        >>> load_grammar().intents["set_alarm"]["train"][0].source
         'set an alarm for {time}'
     """
-    return parse_grammar((files("weebill") / _GRAMMAR_FILE).read_text(encoding="utf-8"))
+    return parse_grammar((files("weebill") / _GRAMMAR_FILE).read_text(encoding="utf-8"), _GRAMMAR_FILE)
+
+
+@cache
+def _values(label: str) -> tuple[str, ...]:
+    return load_grammar().values(label)
 
 
 def render(template: str, values: Mapping[str, str]) -> tuple[str, tuple[Entity, ...]]:
@@ -137,64 +79,8 @@ def generate(num_utterances: int = 7000, seed: int = 0) -> tuple[list[Utterance]
     if num_utterances < 2:
         raise ConfigError(f"expected num_utterances of at least 2, got {num_utterances}; ask for more")
     num_dev = max(1, round(num_utterances * DEV_FRACTION))
-    taken: set[str] = set()
-    dev = _draw("dev", num_dev, random.Random(f"dev {seed}"), taken)
-    return _draw("train", num_utterances - num_dev, random.Random(f"train {seed}"), taken), dev
-
-
-def _draw(split: Split, count: int, rng: random.Random, taken: set[str]) -> list[Utterance]:
-    """Draw `count` utterances with texts not in `taken`, and add their texts to it."""
-    turns = [_intent_stream(intent, split, rng, taken) for intent in load_grammar().intents]
-    drawn: list[Utterance] = []
-    while turns and len(drawn) < count:
-        for turn in list(turns):
-            if len(drawn) == count:
-                break
-            utterance = next(turn, None)
-            if utterance is None:
-                turns.remove(turn)
-            else:
-                drawn.append(utterance)
-    if len(drawn) < count:
-        raise ConfigError(
-            f"expected at most {len(drawn)} distinct {split} utterances, all the grammar can give, got a request for "
-            f"{count}; lower num_utterances or add templates and slot values"
-        )
-    rng.shuffle(drawn)
-    return drawn
-
-
-def _intent_stream(intent: str, split: Split, rng: random.Random, taken: set[str]) -> Iterator[Utterance]:
-    """Yield every distinct utterance of an intent, its templates taking turns."""
-    templates = load_grammar().intents[intent][split]
-    turns = {f"{intent}/{split}/{i}": enumerate(_fillings(template, rng)) for i, template in enumerate(templates)}
-    while turns:
-        for key, turn in list(turns.items()):
-            for number, (text, entities) in turn:
-                if text not in taken:
-                    taken.add(text)
-                    yield Utterance(text, intent, entities, id=f"{key}/{number}", source=_GRAMMAR_FILE, key=key)
-                    break
-            else:
-                del turns[key]
-
-
-def _fillings(template: str, rng: random.Random) -> Iterator[tuple[str, tuple[Entity, ...]]]:
-    """Yield every filling of a template with distinct values once, in random order (a sparse Fisher-Yates shuffle)."""
-    labels, slots = _PLACEHOLDER.findall(template), load_grammar().slots
-    total = 1
-    for label in labels:
-        total *= len(slots[label])
-    moved: dict[int, int] = {}
-    for i in range(total):
-        j = rng.randrange(i, total)
-        rest, moved[j] = moved.get(j, j), moved.get(i, i)
-        values = {}
-        for label in labels:  # the index read as digits, one per slot
-            rest, digit = divmod(rest, len(slots[label]))
-            values[label] = slots[label][digit]
-        if len({value.lower() for value in values.values()}) == len(labels):
-            yield render(template, values)
+    drawn = draw_utterances(load_grammar(), {"train": num_utterances - num_dev, "dev": num_dev}, seed)
+    return drawn["train"], drawn["dev"]
 
 
 def paraphrase_triplets(split: Split, num_triplets: int = 4000, seed: int = 0) -> list[tuple[str, str, str]]:
@@ -268,7 +154,8 @@ def _same_slots(split: Split) -> list[tuple[str, list[str]]]:
     groups: dict[tuple[str, frozenset[str]], list[str]] = {}
     for intent, templates in load_grammar().intents.items():
         for template in templates[split]:
-            groups.setdefault((intent, frozenset(_PLACEHOLDER.findall(template))), []).append(template)
+            labels = frozenset(_PLACEHOLDER.findall(template.source))
+            groups.setdefault((intent, labels), []).append(template.source)
     return [(intent, group) for (intent, labels), group in groups.items() if labels and len(group) > 1]
 
 
@@ -287,15 +174,16 @@ def _fill(
     for label in labels:
         if label not in values:
             used = {value.lower() for value in (*values.values(), *avoid.values())}
-            values[label] = rng.choice([value for value in load_grammar().slots[label] if value.lower() not in used])
+            values[label] = rng.choice([value for value in _values(label) if value.lower() not in used])
     return values
 
 
 @cache
 def _near_misses(intent: str, labels: frozenset[str], split: Split) -> list[str]:
     """Return the templates of other intents that share a slot with `labels`, or all of them when none does."""
-    others = [t for name, templates in load_grammar().intents.items() if name != intent for t in templates[split]]
-    return [template for template in others if labels & set(_PLACEHOLDER.findall(template))] or others
+    others = [templates[split] for name, templates in load_grammar().intents.items() if name != intent]
+    sources = [template.source for templates in others for template in templates]
+    return [source for source in sources if labels & set(_PLACEHOLDER.findall(source))] or sources
 
 
 def _other_intent(intent: str, values: Mapping[str, str], split: Split, rng: random.Random) -> str:
