@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from weebill.artifact import read_model
-from weebill.backend import Backend, load_torch
+from weebill.artifact import StoredModel, read_model
+from weebill.backend import Backend, BackendName, load_backend, run_all
 from weebill.data import batches_by_length
 from weebill.decoding import Bools, TagGrammar
 from weebill.errors import ArtifactError
@@ -55,10 +55,11 @@ class Predictor:
         self, texts: Sequence[str], batch_size: int = 64, show_progress: bool | None = None
     ) -> Iterator[tuple[npt.NDArray[np.int64], EncodedBatch, ModelOutput]]:
         """Yield (row numbers, batch, model output), rows grouped by length; every row occurs once."""
-        for rows, batch in batches_by_length(
-            self.tokenizer, texts, self.max_seq_len, batch_size, show_progress=show_progress
-        ):
-            yield rows, batch, self.backend.run(batch)
+        batches = batches_by_length(self.tokenizer, texts, self.max_seq_len, batch_size, show_progress=show_progress)
+        if len(texts) > batch_size:
+            yield from run_all(self.backend, batches)
+        else:  # without the threads that several batches are run by
+            yield from ((rows, batch, self.backend.run(batch)) for rows, batch in batches)
 
     def parse(self, texts: Sequence[str], show_progress: bool | None = None) -> list[Prediction]:
         """Return one prediction per text, in the order given.
@@ -116,15 +117,24 @@ def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return probabilities
 
 
-def load(folder: Path | str) -> Predictor:
+def load(folder: Path | str, backend: BackendName | None = None) -> Predictor:
     """Load a model folder, with or without heads.
 
+    Args:
+        folder: as trained or as exported.
+        backend: "torch" or "onnx"; default: torch where it is installed and the folder has weights for it, else ONNX.
+
     Raises:
-        ArtifactError: the folder is not a complete weebill model.
-        MissingExtraError: torch is not installed.
+        ArtifactError: the folder is not a complete weebill model, or has nothing for that backend.
+        ConfigError: no such backend.
+        MissingExtraError: torch or onnxruntime is needed and not installed.
     """
-    stored = read_model(Path(folder))
-    backend = load_torch(Path(folder), with_heads=stored.heads is not None)
+    stored = read_model(Path(folder), weights=False)
+    return predictor_of(stored, load_backend(Path(folder), stored, backend))
+
+
+def predictor_of(stored: StoredModel, backend: Backend) -> Predictor:
+    """Return the predictor of a model as read from disk, run by `backend`."""
     heads = stored.heads
     return Predictor(
         stored.tokenizer,

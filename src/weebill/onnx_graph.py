@@ -1,0 +1,256 @@
+"""The model as one ONNX graph, written node by node from its weights. Runs nothing, checks nothing and needs no torch.
+
+    input_ids, attention_mask   int64 (batch, length), any batch, any length up to max_seq_len
+    sentence_embedding          float32 (batch, E), not normalised
+    intent_logits               float32 (batch, C)             with heads
+    slot_logits                 float32 (batch, length, L)     with heads
+
+Only operators of the ONNX standard, so that any runtime runs it. The tag head is ONNX's LSTM with `sequence_lens`: it
+reads each text backwards from its own last token, as heads.py does, so padding changes nothing.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from weebill.artifact import StoredModel
+from weebill.backend import ONNX_INPUTS, ONNX_OUTPUTS
+
+OPSET = 20  # the first with Gelu
+IR_VERSION = 9  # what came with it: older runtimes read it
+Array = npt.NDArray[Any]
+
+
+def build_graph(stored: StoredModel, int8: bool = False) -> bytes:
+    """Return the serialized graph of a model; the same bytes every time.
+
+    Args:
+        stored: the model with its weights.
+        int8: store word embeddings and weight matrices as int8, with one scale per word or output. A runtime makes
+            float32 of the matrices when it loads the graph, so every result still depends on its own text alone.
+    """
+    heads = stored.heads
+    graph = _Graph(stored.arrays | (heads.arrays if heads else {}), int8)
+    hidden_BTD = _encoder(graph, stored)
+    _embedding(graph, stored, hidden_BTD)
+    shapes: list[list[str | int]] = [["batch", stored.config.embedding_dim]]
+    if heads:
+        _heads(graph, hidden_BTD, heads.config.lstm_dim)
+        shapes += [["batch", len(heads.intents)], ["batch", "length", len(heads.tags)]]
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "weebill",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"]) for name in ONNX_INPUTS],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+                for name, shape in zip(ONNX_OUTPUTS, shapes, strict=False)
+            ],
+            list(graph.constants.values()),
+        ),
+        producer_name="weebill",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    helper.set_model_props(model, _metadata(stored, int8))
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _metadata(stored: StoredModel, int8: bool) -> dict[str, str]:
+    """Return what a program needs that has the file and not the folder; values are JSON."""
+    values: dict[str, Any] = {
+        "weights": "int8" if int8 else "float32",
+        "max_seq_len": stored.config.max_seq_len,
+        "pad_id": stored.tokenizer.pad_id,
+    }
+    if stored.heads:
+        values |= {"intents": stored.heads.intents, "tags": stored.heads.tags}
+        values["entity_boundaries"] = stored.heads.config.entity_boundaries
+    return {f"weebill.{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+
+
+class _Graph:
+    """Nodes and constants in the order they were added; a value is known by its name."""
+
+    def __init__(self, arrays: Mapping[str, Array], int8: bool):
+        self.arrays, self.int8 = arrays, int8
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def add(self, operator: str, *inputs: str, output: str = "", outputs: int = 1, **attributes: Any) -> Any:
+        """Add a node and return the name of its output, `output` or one made up, or the names of several."""
+        name = f"{operator}_{len(self.nodes)}"
+        names = [output or name] if outputs == 1 else [f"{name}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(operator, inputs, names, name=name, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def constant(self, name: str, array: npt.ArrayLike) -> str:
+        """Add a constant; the same name again is the same constant."""
+        self.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
+        return name
+
+    def ints(self, *values: int) -> str:
+        """Add a constant list of whole numbers."""
+        return self.constant("ints_" + "_".join(map(str, values)), np.array(values, np.int64))
+
+    def weight(self, name: str, array: Array, axis: int) -> str:
+        """Add a weight; as int8 it has one scale for all numbers along `axis`."""
+        if not self.int8:
+            return self.constant(name, array)
+        whole, scale = to_int8(array, axis)
+        return self._to_float(self.constant(name, whole), self.constant(f"{name}.scale", scale))
+
+    def look_up(self, name: str, ids: str) -> str:
+        """Take rows of a weight; of one in int8, only these become float32."""
+        if not self.int8:
+            return str(self.add("Gather", self.constant(name, self.arrays[name]), ids))
+        whole, scale = to_int8(self.arrays[name], axis=1)
+        rows = [self.add("Gather", self.constant(n, a), ids) for n, a in ((name, whole), (f"{name}.scale", scale))]
+        return self._to_float(*rows)
+
+    def _to_float(self, whole: str, scale: str) -> str:
+        # onnxruntime computes this once if both are constants; a DequantizeLinear it would compute in every run
+        return str(self.add("Mul", self.add("Cast", whole, to=TensorProto.FLOAT), scale))
+
+    def linear(self, x: str, name: str, weight_OD: Array, bias_O: Array, output: str = "") -> str:
+        """Add x · weight + bias."""
+        product = self.add("MatMul", x, self.weight(f"{name}.weight", weight_OD.T, axis=0))
+        return str(self.add("Add", product, self.constant(f"{name}.bias", bias_O), output=output))
+
+    def stored_linear(self, x: str, name: str, output: str = "") -> str:
+        """Add a linear layer by the name its weights have in the model folder."""
+        return self.linear(x, name, self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"], output)
+
+    def norm(self, x: str, name: str, eps: float) -> str:
+        """Add a LayerNorm by the name its weights have in the model folder."""
+        parts = (self.constant(f"{name}.{kind}", self.arrays[f"{name}.{kind}"]) for kind in ("weight", "bias"))
+        return str(self.add("LayerNormalization", x, *parts, axis=-1, epsilon=eps))
+
+
+def _encoder(graph: _Graph, stored: StoredModel) -> str:
+    """Add the encoder and return its token states, (batch, length, D)."""
+    config = stored.config
+    ids = ONNX_INPUTS[0]
+    words_BTD = graph.look_up("embeddings.word_embeddings.weight", ids)
+    table_TD = graph.constant("positions", graph.arrays["embeddings.position_embeddings.weight"])
+    length = graph.add("Shape", ids, start=1, end=2)
+    positions_TD = graph.add("Slice", table_TD, graph.ints(0), length)
+    eps = config.layer_norm_eps
+    hidden_BTD = graph.norm(graph.add("Add", words_BTD, positions_TD), "embeddings.LayerNorm", eps)
+    is_padding_BT = graph.add("Sub", graph.constant("one", np.float32(1)), _mask_as_float(graph))
+    # the lowest number and not minus infinity, which times 0 is NaN
+    padding_BT = graph.add("Mul", is_padding_BT, graph.constant("lowest", np.finfo(np.float32).min))
+    padding_B11T = graph.add("Unsqueeze", padding_BT, graph.ints(1, 2))
+    for n in range(config.num_layers):
+        layer = f"encoder.layer.{n}"
+        mixed_BTD = _attention(graph, hidden_BTD, padding_B11T, f"{layer}.attention.self", config.num_heads)
+        mixed_BTD = graph.stored_linear(mixed_BTD, f"{layer}.attention.output.dense")
+        added_BTD = graph.add("Add", hidden_BTD, mixed_BTD)
+        hidden_BTD = graph.norm(added_BTD, f"{layer}.attention.output.LayerNorm", eps)
+        ffn_BTD = graph.add("Gelu", graph.stored_linear(hidden_BTD, f"{layer}.intermediate.dense"))
+        ffn_BTD = graph.stored_linear(ffn_BTD, f"{layer}.output.dense")
+        hidden_BTD = graph.norm(graph.add("Add", hidden_BTD, ffn_BTD), f"{layer}.output.LayerNorm", eps)
+    return hidden_BTD
+
+
+def _attention(graph: _Graph, hidden_BTD: str, padding_B11T: str, name: str, num_heads: int) -> str:
+    """Add self-attention; q, k and v are one product, and the division by √K is in q's weights."""
+    weights, biases = (
+        [graph.arrays[f"{name}.{part}.{kind}"] for part in ("query", "key", "value")] for kind in ("weight", "bias")
+    )
+    dim = len(biases[0])
+    scale = np.float32(1 / math.sqrt(dim // num_heads))
+    weights[0], biases[0] = weights[0] * scale, biases[0] * scale
+    qkv_BT3D = graph.linear(hidden_BTD, f"{name}.qkv", np.concatenate(weights), np.concatenate(biases))
+    qkv_BT3HK = graph.add("Reshape", qkv_BT3D, graph.ints(0, 0, 3, num_heads, dim // num_heads))
+    thirds = graph.add("Split", graph.add("Transpose", qkv_BT3HK, perm=[2, 0, 3, 1, 4]), axis=0, num_outputs=3,
+                       outputs=3)  # fmt: skip
+    q_BHTK, k_BHTK, v_BHTK = (graph.add("Squeeze", third, graph.ints(0)) for third in thirds)
+    logits_BHTT = graph.add("MatMul", q_BHTK, graph.add("Transpose", k_BHTK, perm=[0, 1, 3, 2]))
+    weights_BHTT = graph.add("Softmax", graph.add("Add", logits_BHTT, padding_B11T), axis=-1)
+    mixed_BTHK = graph.add("Transpose", graph.add("MatMul", weights_BHTT, v_BHTK), perm=[0, 2, 1, 3])
+    return str(graph.add("Reshape", mixed_BTHK, graph.ints(0, 0, dim)))
+
+
+def _embedding(graph: _Graph, stored: StoredModel, hidden_BTD: str) -> None:
+    """Add pooling and projection."""
+    if stored.config.pooling == "cls":
+        pooled_BD = _first(graph, hidden_BTD)
+    else:
+        mask_BT = _mask_as_float(graph)
+        sum_B1D = graph.add("MatMul", graph.add("Unsqueeze", mask_BT, graph.ints(1)), hidden_BTD)
+        length_B1 = graph.add("ReduceSum", mask_BT, graph.ints(1), keepdims=1)
+        pooled_BD = graph.add("Div", graph.add("Squeeze", sum_B1D, graph.ints(1)), length_B1)
+    if stored.config.projection:
+        graph.stored_linear(pooled_BD, "linear", output=ONNX_OUTPUTS[0])
+    else:
+        graph.add("Identity", pooled_BD, output=ONNX_OUTPUTS[0])
+
+
+def _heads(graph: _Graph, hidden_BTD: str, lstm_dim: int) -> None:
+    """Add intent head and tag head."""
+    graph.stored_linear(_first(graph, hidden_BTD), "intent_head.linear", output=ONNX_OUTPUTS[1])
+    directions = [f"tag_head.{direction}_lstm" for direction in ("forward", "backward")]
+    weights = [
+        np.stack([_lstm_gates(graph.arrays[f"{direction}.weight_{kind}_l0"]) for direction in directions])
+        for kind in ("ih", "hh")
+    ]
+    biases = np.stack([
+        np.concatenate([_lstm_gates(graph.arrays[f"{direction}.bias_{kind}_l0"]) for kind in ("ih", "hh")])
+        for direction in directions
+    ])  # fmt: skip
+    length_B = graph.add("ReduceSum", ONNX_INPUTS[1], graph.ints(1), keepdims=0)
+    states_T2BK = graph.add(
+        "LSTM",
+        graph.add("Transpose", hidden_BTD, perm=[1, 0, 2]),
+        graph.weight("tag_head.lstm.input", weights[0], axis=2),
+        graph.weight("tag_head.lstm.recurrent", weights[1], axis=2),
+        graph.constant("tag_head.lstm.bias", biases),
+        graph.add("Cast", length_B, to=TensorProto.INT32),
+        direction="bidirectional",
+        hidden_size=lstm_dim,
+    )
+    states_BT2K = graph.add("Transpose", states_T2BK, perm=[2, 0, 1, 3])
+    states_BTK = graph.add("Reshape", states_BT2K, graph.ints(0, 0, 2 * lstm_dim))
+    mlp_BTM = graph.add("Gelu", graph.stored_linear(states_BTK, "tag_head.mlp.0"))
+    graph.stored_linear(mlp_BTM, "tag_head.mlp.3", output=ONNX_OUTPUTS[2])
+
+
+def _mask_as_float(graph: _Graph) -> str:
+    return str(graph.add("Cast", ONNX_INPUTS[1], to=TensorProto.FLOAT))
+
+
+def _first(graph: _Graph, hidden_BTD: str) -> str:
+    """Add the state of each text's first token, [CLS]."""
+    return str(graph.add("Gather", hidden_BTD, graph.constant("first", np.int64(0)), axis=1))
+
+
+def _lstm_gates(array: Array) -> Array:
+    """Return an LSTM's weights in ONNX's order of gates, input output forget cell; torch's is input forget cell output.
+
+    Example:
+        >>> _lstm_gates(np.array(["i", "f", "c", "o"])).tolist()
+        ['i', 'o', 'f', 'c']
+    """
+    taken_in, forget, cell, out = np.split(array, 4)
+    return np.concatenate([taken_in, out, forget, cell])
+
+
+def to_int8(array: Array, axis: int) -> tuple[Array, Array]:
+    """Return the nearest whole numbers from -127 to 127, and the scale to multiply them with, one for all along `axis`.
+
+    Example:
+        >>> whole, scale = to_int8(np.array([[1.27, -0.5], [0.0, 254.0]]), axis=1)
+        >>> whole.tolist(), scale.round(2).tolist()
+        ([[127, -50], [0, 127]], [[0.01], [2.0]])
+    """
+    largest = np.abs(array).max(axis=axis, keepdims=True)
+    scale = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
+    return np.rint(array / scale).astype(np.int8), scale
