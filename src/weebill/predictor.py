@@ -11,7 +11,7 @@ from weebill.backend import Backend, BackendName, load_backend, run_all
 from weebill.data import batches_by_length
 from weebill.decoding import Bools, TagGrammar
 from weebill.errors import ArtifactError
-from weebill.schema import EncodedBatch, ModelOutput, ModelTokenizer, Prediction
+from weebill.schema import EncodedBatch, Entity, ModelOutput, ModelTokenizer, Prediction
 from weebill.tags import is_inside_word, spans_from_tags
 
 
@@ -84,29 +84,40 @@ class Predictor:
     def decode(self, texts: Sequence[str], batch: EncodedBatch, output: ModelOutput) -> list[Prediction]:
         """Return predictions from logits: the only softmax, argmax and BIO decoder in weebill."""
         assert output.intent_logits_BC is not None and output.tag_logits_BTL is not None and self._grammar is not None
-        intents_BC, probabilities_BTL = softmax(output.intent_logits_BC), softmax(output.tag_logits_BTL)
-        best_B = intents_BC.argmax(-1)
-        tags_BT = self._grammar.decode(output.tag_logits_BTL, *self._constraints(texts, batch))
-        scores_BT = np.take_along_axis(probabilities_BTL, tags_BT[..., None], axis=-1)[..., 0]
+        intents_BC = softmax(output.intent_logits_BC)
+        best_B = intents_BC.argmax(axis=-1)
+        score_B = intents_BC[np.arange(len(best_B)), best_B]
+        reads_BT, continues_BT = self._constraints(texts, batch)
+        tags_BT = self._grammar.decode(output.tag_logits_BTL, reads_BT, continues_BT)
+        labelled_BT = reads_BT & (tags_BT != self._grammar.outside)
+        scores_BT = np.zeros(tags_BT.shape, dtype=np.float32)
+        rows_N, tags_N = softmax(output.tag_logits_BTL[labelled_BT]), tags_BT[labelled_BT]
+        scores_BT[labelled_BT] = rows_N[np.arange(len(tags_N)), tags_N]
         predictions = []
-        for i, (text, encoding) in enumerate(zip(texts, batch.encodings, strict=True)):
-            length = len(encoding.token_ids)
-            names = [self.tags[t] for t in tags_BT[i, :length].tolist()]
-            entities = spans_from_tags(names, encoding.offsets, scores_BT[i, :length].tolist())
-            predictions.append(Prediction(text, self.intents[best_B[i]], float(intents_BC[i, best_B[i]]), entities))
+        for i, (intent, score, has_entities) in enumerate(
+            zip(best_B.tolist(), score_B.tolist(), labelled_BT.any(axis=1).tolist(), strict=True)
+        ):
+            entities: tuple[Entity, ...] = ()
+            if has_entities:
+                offsets = batch.encodings[i].offsets
+                names = [self.tags[t] for t in tags_BT[i, : len(offsets)].tolist()]
+                entities = spans_from_tags(names, offsets, scores_BT[i, : len(offsets)].tolist())
+            predictions.append(Prediction(texts[i], self.intents[intent], score, entities))
         return predictions
 
     def _constraints(self, texts: Sequence[str], batch: EncodedBatch) -> tuple[Bools, Bools]:
         """Return which tokens carry a tag (no special ones, no later parts of a character), and which go on a word."""
-        reads_BT = np.zeros_like(batch.attention_mask_BT)
-        continues_BT = np.zeros_like(batch.attention_mask_BT)
-        for i, (text, encoding) in enumerate(zip(texts, batch.encodings, strict=True)):
+        reads, continues = [], []
+        for text, encoding in zip(texts, batch.encodings, strict=True):
             before = (0, 0)
-            for t, span in enumerate(encoding.offsets):
-                if span[0] != span[1] and span != before:
-                    reads_BT[i, t] = True
-                    continues_BT[i, t] = self.whole_words and is_inside_word(text, span[0])
+            for span in encoding.offsets:
+                read = span[0] != span[1] and span != before
+                reads.append(read)
+                continues.append(read and self.whole_words and is_inside_word(text, span[0]))
+                if read:
                     before = span
+        reads_BT, continues_BT = np.zeros_like(batch.attention_mask_BT), np.zeros_like(batch.attention_mask_BT)
+        reads_BT[batch.attention_mask_BT], continues_BT[batch.attention_mask_BT] = reads, continues
         return reads_BT, continues_BT
 
 

@@ -16,7 +16,7 @@ from weebill import bpe
 from weebill.counting import count_pretokens, well_formed
 from weebill.errors import ConfigError, DataError
 from weebill.normalize import check_normalizers, normalize
-from weebill.offsets import Offsets, token_offsets
+from weebill.offsets import Offsets, ascii_offsets, edges, token_offsets
 from weebill.packed_encoder import ID_BYTES, PackedEncoder, pack, unpack
 from weebill.schema import EncodedBatch, Encoding
 
@@ -332,7 +332,13 @@ class Tokenizer:
         kept = self._offsets(text, token_ids) if offsets is None else offsets[: len(token_ids)]
         return [(0, 0)] * len(self._prefix) + kept + [(0, 0)] * len(self._suffix)
 
+    @cached_property
+    def _edges(self) -> list[tuple[int, int, int]]:
+        return [edges(token, self.trim_offsets) for token in self._bytes]
+
     def _offsets(self, text: str, token_ids: Sequence[int]) -> Offsets:
+        if text.isascii():
+            return ascii_offsets(map(self._edges.__getitem__, token_ids))
         tokens = (self._bytes[i] for i in token_ids)
         return token_offsets(well_formed(text), tokens, self.normalizers, self.trim_offsets)
 
