@@ -35,6 +35,8 @@ class TagGrammar:
         self.begins = np.array([number["B-" + tags[i][2:]] for i in self.insides], dtype=np.int64)
         self.begin_of = np.full(len(tags), -1)  # of an inside tag; -1 for others
         self.begin_of[self.insides] = self.begins
+        self.is_begin = np.zeros(len(tags), dtype=bool)
+        self.is_begin[self.begins] = True
         self.order = np.array([self.outside, *self.begins, *self.insides], dtype=np.int64)  # as Viterbi has them
 
     def decode(self, logits_BTL: npt.NDArray[np.float32], reads_BT: Bools, continues_BT: Bools) -> Ints:
@@ -56,15 +58,19 @@ class TagGrammar:
         return best_BT
 
     def _illegal(self, tags_BT: Ints, reads_BT: Bools, continues_BT: Bools) -> Bools:
-        read_BT = np.where(reads_BT, np.arange(tags_BT.shape[1]), -1)
-        last_BT = np.full_like(read_BT, -1)  # the token read before this one; -1 if there is none
-        last_BT[:, 1:] = np.maximum.accumulate(read_BT, axis=1)[:, :-1]
-        before_BT = np.where(last_BT >= 0, np.take_along_axis(tags_BT, last_BT, axis=1), self.outside)
-        begin_BT = self.begin_of[tags_BT]
-        follows_BT = (begin_BT >= 0) & ((before_BT == begin_BT) | (before_BT == tags_BT))
-        stays_out_BT = (tags_BT == self.outside) & (before_BT == self.outside)
-        legal_BT = follows_BT | np.where(continues_BT, stays_out_BT, begin_BT < 0)
-        wrong_B: Bools = (reads_BT & ~legal_BT).any(axis=1)
+        """Return which rows are no legal sequence; N counts the tokens of all rows that are read."""
+        rows_N, columns_N = reads_BT.nonzero()
+        tags_N = tags_BT[rows_N, columns_N]
+        before_N = np.full_like(tags_N, self.outside)
+        before_N[1:] = np.where(rows_N[1:] == rows_N[:-1], tags_N[:-1], self.outside)
+        begin_N = self.begin_of[tags_N]
+        same_N, after_begin_N = before_N == tags_N, before_N == begin_N
+        legal_N = after_begin_N | same_N | (begin_N < 0)
+        if continues_BT.any():
+            goes_on_N = after_begin_N | (same_N & ~self.is_begin[tags_N])
+            legal_N = np.where(continues_BT[rows_N, columns_N], goes_on_N, legal_N)
+        wrong_B = np.zeros(len(tags_BT), dtype=bool)
+        wrong_B[rows_N[~legal_N]] = True
         return wrong_B
 
     def _viterbi(self, logits_BTL: npt.NDArray[np.float32], reads_BT: Bools, continues_BT: Bools) -> Ints:

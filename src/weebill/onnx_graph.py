@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from weebill.artifact import StoredModel
 from weebill.backend import ONNX_INPUTS, ONNX_OUTPUTS
+from weebill.config import EncoderConfig
 
 OPSET = 20  # the first with Gelu
 IR_VERSION = 9  # what came with it: older runtimes read it
@@ -84,12 +85,11 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
-    def add(self, operator: str, *inputs: str, output: str = "", outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node and return the name of its output, `output` or one made up, or the names of several."""
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """Add a node and return the name of its output: `output`, or the node's own."""
         name = f"{operator}_{len(self.nodes)}"
-        names = [output or name] if outputs == 1 else [f"{name}_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(operator, inputs, names, name=name, **attributes))
-        return names[0] if outputs == 1 else names
+        self.nodes.append(helper.make_node(operator, inputs, [output or name], name=name, **attributes))
+        return output or name
 
     def constant(self, name: str, array: npt.ArrayLike) -> str:
         """Add a constant; the same name again is the same constant."""
@@ -110,19 +110,19 @@ class _Graph:
     def look_up(self, name: str, ids: str) -> str:
         """Take rows of a weight; of one in int8, only these become float32."""
         if not self.int8:
-            return str(self.add("Gather", self.constant(name, self.arrays[name]), ids))
+            return self.add("Gather", self.constant(name, self.arrays[name]), ids)
         whole, scale = to_int8(self.arrays[name], axis=1)
         rows = [self.add("Gather", self.constant(n, a), ids) for n, a in ((name, whole), (f"{name}.scale", scale))]
         return self._to_float(*rows)
 
     def _to_float(self, whole: str, scale: str) -> str:
         # onnxruntime computes this once if both are constants; a DequantizeLinear it would compute in every run
-        return str(self.add("Mul", self.add("Cast", whole, to=TensorProto.FLOAT), scale))
+        return self.add("Mul", self.add("Cast", whole, to=TensorProto.FLOAT), scale)
 
     def linear(self, x: str, name: str, weight_OD: Array, bias_O: Array, output: str = "") -> str:
         """Add x · weight + bias."""
         product = self.add("MatMul", x, self.weight(f"{name}.weight", weight_OD.T, axis=0))
-        return str(self.add("Add", product, self.constant(f"{name}.bias", bias_O), output=output))
+        return self.add("Add", product, self.constant(f"{name}.bias", bias_O), output=output)
 
     def stored_linear(self, x: str, name: str, output: str = "") -> str:
         """Add a linear layer by the name its weights have in the model folder."""
@@ -131,11 +131,11 @@ class _Graph:
     def norm(self, x: str, name: str, eps: float) -> str:
         """Add a LayerNorm by the name its weights have in the model folder."""
         parts = (self.constant(f"{name}.{kind}", self.arrays[f"{name}.{kind}"]) for kind in ("weight", "bias"))
-        return str(self.add("LayerNormalization", x, *parts, axis=-1, epsilon=eps))
+        return self.add("LayerNormalization", x, *parts, axis=-1, epsilon=eps)
 
 
 def _encoder(graph: _Graph, stored: StoredModel) -> str:
-    """Add the encoder and return its token states, (batch, length, D)."""
+    """Add the encoder and return its token states, (batch, length, D); of the first token alone if only it counts."""
     config = stored.config
     ids = ONNX_INPUTS[0]
     words_BTD = graph.look_up("embeddings.word_embeddings.weight", ids)
@@ -149,34 +149,38 @@ def _encoder(graph: _Graph, stored: StoredModel) -> str:
     padding_BT = graph.add("Mul", is_padding_BT, graph.constant("lowest", np.finfo(np.float32).min))
     padding_B11T = graph.add("Unsqueeze", padding_BT, graph.ints(1, 2))
     for n in range(config.num_layers):
+        asking_BSD = hidden_BTD
+        if n == config.num_layers - 1 and config.pooling == "cls" and not stored.heads:
+            asking_BSD = graph.add("Slice", hidden_BTD, *map(graph.ints, (0, 1, 1)))  # nobody asks for other tokens
         layer = f"encoder.layer.{n}"
-        mixed_BTD = _attention(graph, hidden_BTD, padding_B11T, f"{layer}.attention.self", config.num_heads)
-        mixed_BTD = graph.stored_linear(mixed_BTD, f"{layer}.attention.output.dense")
-        added_BTD = graph.add("Add", hidden_BTD, mixed_BTD)
-        hidden_BTD = graph.norm(added_BTD, f"{layer}.attention.output.LayerNorm", eps)
-        ffn_BTD = graph.add("Gelu", graph.stored_linear(hidden_BTD, f"{layer}.intermediate.dense"))
-        ffn_BTD = graph.stored_linear(ffn_BTD, f"{layer}.output.dense")
-        hidden_BTD = graph.norm(graph.add("Add", hidden_BTD, ffn_BTD), f"{layer}.output.LayerNorm", eps)
+        mixed_BSD = _attention(graph, asking_BSD, hidden_BTD, padding_B11T, f"{layer}.attention.self", config)
+        mixed_BSD = graph.stored_linear(mixed_BSD, f"{layer}.attention.output.dense")
+        hidden_BSD = graph.norm(graph.add("Add", asking_BSD, mixed_BSD), f"{layer}.attention.output.LayerNorm", eps)
+        ffn_BSD = graph.add("Gelu", graph.stored_linear(hidden_BSD, f"{layer}.intermediate.dense"))
+        ffn_BSD = graph.stored_linear(ffn_BSD, f"{layer}.output.dense")
+        hidden_BTD = graph.norm(graph.add("Add", hidden_BSD, ffn_BSD), f"{layer}.output.LayerNorm", eps)
     return hidden_BTD
 
 
-def _attention(graph: _Graph, hidden_BTD: str, padding_B11T: str, name: str, num_heads: int) -> str:
-    """Add self-attention; q, k and v are one product, and the division by √K is in q's weights."""
-    weights, biases = (
-        [graph.arrays[f"{name}.{part}.{kind}"] for part in ("query", "key", "value")] for kind in ("weight", "bias")
+def _attention(
+    graph: _Graph, asking_BSD: str, hidden_BTD: str, padding_B11T: str, name: str, config: EncoderConfig
+) -> str:
+    """Add attention of S tokens to all T; the division by √K is in the queries' weights."""
+    num_heads, head_dim = config.num_heads, config.hidden_dim // config.num_heads
+    weight, bias = (
+        graph.arrays[f"{name}.query.{kind}"] / np.float32(math.sqrt(head_dim)) for kind in ("weight", "bias")
     )
-    dim = len(biases[0])
-    scale = np.float32(1 / math.sqrt(dim // num_heads))
-    weights[0], biases[0] = weights[0] * scale, biases[0] * scale
-    qkv_BT3D = graph.linear(hidden_BTD, f"{name}.qkv", np.concatenate(weights), np.concatenate(biases))
-    qkv_BT3HK = graph.add("Reshape", qkv_BT3D, graph.ints(0, 0, 3, num_heads, dim // num_heads))
-    thirds = graph.add("Split", graph.add("Transpose", qkv_BT3HK, perm=[2, 0, 3, 1, 4]), axis=0, num_outputs=3,
-                       outputs=3)  # fmt: skip
-    q_BHTK, k_BHTK, v_BHTK = (graph.add("Squeeze", third, graph.ints(0)) for third in thirds)
-    logits_BHTT = graph.add("MatMul", q_BHTK, graph.add("Transpose", k_BHTK, perm=[0, 1, 3, 2]))
-    weights_BHTT = graph.add("Softmax", graph.add("Add", logits_BHTT, padding_B11T), axis=-1)
-    mixed_BTHK = graph.add("Transpose", graph.add("MatMul", weights_BHTT, v_BHTK), perm=[0, 2, 1, 3])
-    return str(graph.add("Reshape", mixed_BTHK, graph.ints(0, 0, dim)))
+
+    def by_head(x: str, perm: list[int]) -> str:
+        return graph.add("Transpose", graph.add("Reshape", x, graph.ints(0, 0, num_heads, head_dim)), perm=perm)
+
+    q_BHSK = by_head(graph.linear(asking_BSD, f"{name}.query", weight, bias), [0, 2, 1, 3])
+    k_BHKT = by_head(graph.stored_linear(hidden_BTD, f"{name}.key"), [0, 2, 3, 1])
+    v_BHTK = by_head(graph.stored_linear(hidden_BTD, f"{name}.value"), [0, 2, 1, 3])
+    logits_BHST = graph.add("Add", graph.add("MatMul", q_BHSK, k_BHKT), padding_B11T)
+    mixed_BHSK = graph.add("MatMul", graph.add("Softmax", logits_BHST, axis=-1), v_BHTK)
+    mixed_BSHK = graph.add("Transpose", mixed_BHSK, perm=[0, 2, 1, 3])
+    return graph.add("Reshape", mixed_BSHK, graph.ints(0, 0, config.hidden_dim))
 
 
 def _embedding(graph: _Graph, stored: StoredModel, hidden_BTD: str) -> None:
@@ -224,12 +228,12 @@ def _heads(graph: _Graph, hidden_BTD: str, lstm_dim: int) -> None:
 
 
 def _mask_as_float(graph: _Graph) -> str:
-    return str(graph.add("Cast", ONNX_INPUTS[1], to=TensorProto.FLOAT))
+    return graph.add("Cast", ONNX_INPUTS[1], to=TensorProto.FLOAT)
 
 
 def _first(graph: _Graph, hidden_BTD: str) -> str:
     """Add the state of each text's first token, [CLS]."""
-    return str(graph.add("Gather", hidden_BTD, graph.constant("first", np.int64(0)), axis=1))
+    return graph.add("Gather", hidden_BTD, graph.constant("first", np.int64(0)), axis=1)
 
 
 def _lstm_gates(array: Array) -> Array:

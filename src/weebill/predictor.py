@@ -91,8 +91,9 @@ class Predictor:
         tags_BT = self._grammar.decode(output.tag_logits_BTL, reads_BT, continues_BT)
         labelled_BT = reads_BT & (tags_BT != self._grammar.outside)
         scores_BT = np.zeros(tags_BT.shape, dtype=np.float32)
-        rows_N, tags_N = softmax(output.tag_logits_BTL[labelled_BT]), tags_BT[labelled_BT]
-        scores_BT[labelled_BT] = rows_N[np.arange(len(tags_N)), tags_N]
+        if labelled_BT.any():
+            tags_N = tags_BT[labelled_BT]
+            scores_BT[labelled_BT] = softmax(output.tag_logits_BTL[labelled_BT])[np.arange(len(tags_N)), tags_N]
         predictions = []
         for i, (intent, score, has_entities) in enumerate(
             zip(best_B.tolist(), score_B.tolist(), labelled_BT.any(axis=1).tolist(), strict=True)
