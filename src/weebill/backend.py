@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 ONNX_INPUTS = ("input_ids", "attention_mask")
 ONNX_OUTPUTS = ("sentence_embedding", "intent_logits", "slot_logits")  # an encoder has the first alone
-LARGE_BYTES = 16 * 2**20  # a graph of this size has products worth more than one thread each
 BackendName = Literal["torch", "onnx"]
 Key = TypeVar("Key")
 
@@ -63,8 +62,8 @@ class TorchBackend:
 class OnnxBackend:
     """Runs a graph with onnxruntime on CPU; needs no torch.
 
-    The products of a small model are too small to share: one thread runs a whole batch, and several batches run beside
-    one another. A graph from LARGE_BYTES on has all cores for each batch instead.
+    One thread runs a whole batch and several batches run beside one another: the products of a small model are not
+    worth dividing.
 
     Args:
         graph: the file, or what is in it.
@@ -81,17 +80,16 @@ class OnnxBackend:
             raise MissingExtraError("onnxruntime", "onnx", "running an ONNX graph") from error
         where = str(graph) if isinstance(graph, Path) else "the graph"
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors come as exceptions
         try:
             body = graph.read_bytes() if isinstance(graph, Path) else graph
-            is_large = len(body) >= LARGE_BYTES
-            options.intra_op_num_threads = 0 if is_large else 1
             self._session = onnxruntime.InferenceSession(body, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no tree of their own
             reason = str(error).partition("\n")[0]
             raise ArtifactError(f"{where}: expected an ONNX graph, got: {reason}; copy it again, or export it again "
                                 f"with `weebill export`") from error  # fmt: skip
-        self.workers = 1 if is_large else os.cpu_count() or 1
+        self.workers = os.cpu_count() or 1
         self.widths = {node.name: node.shape[-1] for node in self._session.get_outputs()}
         inputs, outputs = tuple(node.name for node in self._session.get_inputs()), tuple(self.widths)
         if inputs != ONNX_INPUTS or outputs not in (ONNX_OUTPUTS, ONNX_OUTPUTS[:1]):

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import track
 
 from weebill.errors import ConfigError, DataError
 from weebill.schema import EncodedBatch, ModelTokenizer, ScoredPair, Utterance
@@ -49,6 +47,9 @@ def batches_by_length(
     batches: Iterable[tuple[Ints, EncodedBatch]] = _windowed_batches(tokenizer, texts, max_seq_len, batch_size)
     show = len(texts) >= PROGRESS_FROM_TEXTS if show_progress is None else show_progress
     if show:
+        from rich.console import Console  # here, as reading one text needs neither
+        from rich.progress import track
+
         count = math.ceil(len(texts) / batch_size)
         batches = track(batches, description="texts", total=count, console=Console(stderr=True), transient=True)
     truncated = 0
