@@ -44,7 +44,7 @@ def build(heads, **config):
         model = MultiTaskModel(encoder, intents, tag_vocabulary(labels), HeadsConfig(lstm_dim=12, mlp_dim=20))
     for name, parameter in model.named_parameters():  # away from zeros and ones, so that a weight left out shows
         if not name.endswith("word_embeddings.weight"):
-            torch.nn.init.normal_(parameter, std=0.4)
+            torch.nn.init.normal_(parameter, mean=1.0 if "norm.weight" in name else 0.0, std=0.3)
     return model
 
 
@@ -100,7 +100,7 @@ def test_the_graph_gives_what_torch_gives_alone_and_in_any_batch(heads, config, 
         assert [(p.intent, [(e.start, e.end, e.label) for e in p.entities]) for p in a] == [
             (p.intent, [(e.start, e.end, e.label) for e in p.entities]) for p in b
         ]
-        assert any(p.entities for p in a)
+        assert any(p.entities for p in a) and len({p.intent for p in a}) > 1
         assert evaluate(original, ROWS).tag_loss == pytest.approx(evaluate(onnx_model, ROWS).tag_loss, abs=1e-5)
 
 
@@ -193,7 +193,7 @@ def test_int8_that_loses_too_much_is_refused(tmp_path, monkeypatch):
     report = export_onnx(tmp_path / "model", tmp_path / "int8", learned, int8=True)
     assert not report.ok and not (tmp_path / "int8").exists()
     assert any(
-        problem.startswith("span F1 (strict): expected at most 0.01 lost, got 0.") for problem in report.problems()
+        problem.startswith("span F1 (strict): expected at most 0.01 lost, got ") for problem in report.problems()
     )
 
 
