@@ -119,10 +119,13 @@ class _Graph:
         # onnxruntime computes this once if both are constants; a DequantizeLinear it would compute in every run
         return self.add("Mul", self.add("Cast", whole, to=TensorProto.FLOAT), scale)
 
+    def product(self, x: str, name: str, weight_OD: Array) -> str:
+        """Add x · weight."""
+        return self.add("MatMul", x, self.weight(f"{name}.weight", weight_OD.T, axis=0))
+
     def linear(self, x: str, name: str, weight_OD: Array, bias_O: Array, output: str = "") -> str:
         """Add x · weight + bias."""
-        product = self.add("MatMul", x, self.weight(f"{name}.weight", weight_OD.T, axis=0))
-        return self.add("Add", product, self.constant(f"{name}.bias", bias_O), output=output)
+        return self.add("Add", self.product(x, name, weight_OD), self.constant(f"{name}.bias", bias_O), output=output)
 
     def stored_linear(self, x: str, name: str, output: str = "") -> str:
         """Add a linear layer by the name its weights have in the model folder."""
@@ -153,8 +156,7 @@ def _encoder(graph: _Graph, stored: StoredModel) -> str:
         if n == config.num_layers - 1 and config.pooling == "cls" and not stored.heads:
             asking_BSD = graph.add("Slice", hidden_BTD, *map(graph.ints, (0, 1, 1)))  # nobody asks for other tokens
         layer = f"encoder.layer.{n}"
-        mixed_BSD = _attention(graph, asking_BSD, hidden_BTD, padding_B11T, f"{layer}.attention.self", config)
-        mixed_BSD = graph.stored_linear(mixed_BSD, f"{layer}.attention.output.dense")
+        mixed_BSD = _attention(graph, asking_BSD, hidden_BTD, padding_B11T, f"{layer}.attention", config)
         hidden_BSD = graph.norm(graph.add("Add", asking_BSD, mixed_BSD), f"{layer}.attention.output.LayerNorm", eps)
         ffn_BSD = graph.add("Gelu", graph.stored_linear(hidden_BSD, f"{layer}.intermediate.dense"))
         ffn_BSD = graph.stored_linear(ffn_BSD, f"{layer}.output.dense")
@@ -165,22 +167,30 @@ def _encoder(graph: _Graph, stored: StoredModel) -> str:
 def _attention(
     graph: _Graph, asking_BSD: str, hidden_BTD: str, padding_B11T: str, name: str, config: EncoderConfig
 ) -> str:
-    """Add attention of S tokens to all T; the division by √K is in the queries' weights."""
+    """Add attention of S tokens to all T, and its output layer.
+
+    Folded into weights: the division by √K into the queries', and the values' bias, of which attention passes the whole
+    on, into the output's. The keys' bias adds the same to all logits of a query, which softmax does not see.
+    """
     num_heads, head_dim = config.num_heads, config.hidden_dim // config.num_heads
-    weight, bias = (
-        graph.arrays[f"{name}.query.{kind}"] / np.float32(math.sqrt(head_dim)) for kind in ("weight", "bias")
-    )
+    weights = {
+        part: [graph.arrays[f"{name}.{part}.{kind}"] for kind in ("weight", "bias")]
+        for part in ("self.query", "self.key", "self.value", "output.dense")
+    }
 
     def by_head(x: str, perm: list[int]) -> str:
         return graph.add("Transpose", graph.add("Reshape", x, graph.ints(0, 0, num_heads, head_dim)), perm=perm)
 
-    q_BHSK = by_head(graph.linear(asking_BSD, f"{name}.query", weight, bias), [0, 2, 1, 3])
-    k_BHKT = by_head(graph.stored_linear(hidden_BTD, f"{name}.key"), [0, 2, 3, 1])
-    v_BHTK = by_head(graph.stored_linear(hidden_BTD, f"{name}.value"), [0, 2, 1, 3])
+    q_weight, q_bias = (array / np.float32(math.sqrt(head_dim)) for array in weights["self.query"])
+    q_BHSK = by_head(graph.linear(asking_BSD, f"{name}.query", q_weight, q_bias), [0, 2, 1, 3])
+    k_BHKT = by_head(graph.product(hidden_BTD, f"{name}.key", weights["self.key"][0]), [0, 2, 3, 1])
+    v_BHTK = by_head(graph.product(hidden_BTD, f"{name}.value", weights["self.value"][0]), [0, 2, 1, 3])
     logits_BHST = graph.add("Add", graph.add("MatMul", q_BHSK, k_BHKT), padding_B11T)
     mixed_BHSK = graph.add("MatMul", graph.add("Softmax", logits_BHST, axis=-1), v_BHTK)
     mixed_BSHK = graph.add("Transpose", mixed_BHSK, perm=[0, 2, 1, 3])
-    return graph.add("Reshape", mixed_BSHK, graph.ints(0, 0, config.hidden_dim))
+    mixed_BSD = graph.add("Reshape", mixed_BSHK, graph.ints(0, 0, config.hidden_dim))
+    weight, bias = weights["output.dense"]
+    return graph.linear(mixed_BSD, f"{name}.output", weight, weight @ weights["self.value"][1] + bias)
 
 
 def _embedding(graph: _Graph, stored: StoredModel, hidden_BTD: str) -> None:

@@ -267,8 +267,11 @@ class Tokenizer:
 
         Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
         """
-        encode_all = self._encoder.encode_all if len(texts) > 1 else partial(map, self._encoder.encode)
-        rows = [self._frame(packed, max_length) for packed in encode_all(texts)]
+        if len(texts) == 1:  # as below, in a third of the time
+            framed, dropped = self._frame(self._encoder.encode(texts[0]), max_length)
+            ids_1T = np.frombuffer(framed, np.int32).astype(np.int64)[None]
+            return EncodedBatch(ids_1T, np.ones(ids_1T.shape, bool), [self._encoding(texts[0], framed, dropped)])
+        rows = [self._frame(packed, max_length) for packed in self._encoder.encode_all(texts)]
         lengths_B = np.array([len(framed) // ID_BYTES for framed, _ in rows], np.int32)
         longest = int(lengths_B.max(initial=0))
         attention_mask_BT = np.arange(longest, dtype=np.int32) < lengths_B[:, None]
