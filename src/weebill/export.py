@@ -125,7 +125,7 @@ def export_onnx(folder: Path, output: Path, utterances: Sequence[Utterance], int
     texts = [*GOLDEN_TEXTS, *(u.text for u in utterances)]
     checks = [*_compare(original, exported, texts, int8)]
     if scored:
-        checks += _score(original, exported, utterances, LARGEST_LOSS if int8 else 0.0)
+        checks += _score(original, exported, utterances, LARGEST_LOSS if int8 else None)
     checks += _measure(original, exported, texts)
     weights_bytes = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     checks.append(Check("size of the weights", "bytes", len(body), weights_bytes))
