@@ -376,6 +376,9 @@ def read_arrays(path: Path) -> Arrays:
     """
     try:
         arrays = load_file(path)
+        for array in arrays.values():
+            if array.dtype.kind == "V":  # where a library such as onnx has taught numpy more types
+                raise TypeError(f"data type {array.dtype.name!r}")
     except (OSError, SafetensorError, ValueError) as error:
         raise ArtifactError(f"{path}: expected a safetensors file, got {error}; copy the folder again") from error
     except TypeError as error:

@@ -147,7 +147,8 @@ def load_backend(folder: Path, stored: StoredModel, name: BackendName | None) ->
         return _load_onnx(folder, stored)
     if not has_torch:
         instead = f"or where torch is: weebill export {folder} --output DIR, and here: pip install 'weebill[onnx]'"
-        raise MissingExtraError("torch", "train", f"{folder} has no {GRAPH}; loading its weights", instead)
+        purpose = f"loading {folder} with torch" if has_graph else f"{folder} has no {GRAPH}; loading its weights"
+        raise MissingExtraError("torch", "train", purpose, instead)
     from weebill.multitask import MultiTaskModel
     from weebill.sent_transformer import SentenceTransformer
 
