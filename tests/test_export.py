@@ -209,6 +209,15 @@ def test_a_graph_that_computes_something_else_is_not_written(joint, tmp_path, mo
     assert (tmp_path / "older" / "model.safetensors").is_file() and weebill.verify(tmp_path / "older").ok
 
 
+def test_a_graph_that_computes_nan_is_not_written(joint, tmp_path, monkeypatch):
+    norm = onnx_graph._Graph.norm
+    monkeypatch.setattr(onnx_graph._Graph, "norm", lambda self, x, name, eps: norm(self, x, name, -1e9))  # its root
+    report = export_onnx(joint, str(tmp_path / "onnx"), ROWS)
+    assert "largest difference of an output: expected at most 0.0001, got nan" in report.problems()
+    assert "a text alone against in a batch: expected at most 0.0001, got nan" in report.problems()
+    assert not (tmp_path / "onnx").exists()
+
+
 def test_padding_that_changes_a_text_is_not_written(joint, tmp_path, monkeypatch):
     build_nodes = onnx_graph._heads
 

@@ -91,7 +91,9 @@ class ExportReport:
 # -- ONNX
 
 
-def export_onnx(folder: Path, output: Path, utterances: Sequence[Utterance], int8: bool = False) -> ExportReport:
+def export_onnx(
+    folder: Path | str, output: Path | str, utterances: Sequence[Utterance], int8: bool = False
+) -> ExportReport:
     """Write a model folder in which one ONNX graph stands for the weights, if the graph gives what torch gives.
 
     In float32 every number agrees to `verification.TOLERANCE` and every intent and tag is the same; with int8 the
@@ -112,6 +114,7 @@ def export_onnx(folder: Path, output: Path, utterances: Sequence[Utterance], int
         raise MissingExtraError("onnx", "export", "exporting to ONNX")
     from weebill.onnx_graph import build_graph
 
+    folder, output = Path(folder), Path(output)
     _check_folders(folder, output)
     stored = read_model(folder)
     original = load(folder, "torch")
@@ -149,22 +152,21 @@ def _check_folders(folder: Path, output: Path) -> None:
 
 def _compare(original: Predictor, exported: Predictor, texts: Sequence[str], int8: bool) -> Iterator[Check]:
     """Yield how far outputs are apart, and how often an intent or a tag is another one."""
-    differences, turns, other_intents, other_tags = [0.0], [0.0], 0, 0
+    differences, turns, others = [0.0], [0.0], np.zeros(3, dtype=int)
     for _, batch in batches_by_length(original.tokenizer, texts, original.max_seq_len, BATCH, show_progress=False):
-        a, b = original.backend.run(batch), exported.backend.run(batch)
-        turns.append(_turn(a.sentence_embedding_BD, b.sentence_embedding_BD))
-        (embedding, *logits), (embedding_too, *logits_too) = (_rows(x, batch.attention_mask_BT) for x in (a, b))
-        differences.append(_apart(embedding, embedding_too))
-        for kind, (one, other) in enumerate(zip(logits, logits_too, strict=True)):
-            differences.append(_apart(one, other))
-            other_intents += _count_others(one, other) if kind == 0 else 0
-            other_tags += _count_others(one, other) if kind == 1 else 0
-    yield Check("largest difference of an output", "share", max(differences), allowed=None if int8 else TOLERANCE)
+        outputs = (_rows(predictor.backend.run(batch), batch.attention_mask_BT) for predictor in (original, exported))
+        pairs = list(zip(*outputs, strict=True))
+        turns.append(_turn(*pairs[0]))
+        differences += [_apart(a, b) for a, b in pairs]
+        others[: len(pairs)] += [_count_others(a, b) for a, b in pairs]
+    # np.max, of which NaN is the largest
+    yield Check("largest difference of an output", "share", float(np.max(differences)),
+                allowed=None if int8 else TOLERANCE)  # fmt: skip
     if int8:
-        yield Check("largest 1 - cosine of an embedding", "share", max(turns), allowed=LARGEST_TURN)
+        yield Check("largest 1 - cosine of an embedding", "share", float(np.max(turns)), allowed=LARGEST_TURN)
     if original.intents:
-        yield Check("texts with another intent", "count", other_intents, allowed=None if int8 else 0)
-        yield Check("tokens with another tag", "count", other_tags, allowed=None if int8 else 0)
+        yield Check("texts with another intent", "count", int(others[1]), allowed=None if int8 else 0)
+        yield Check("tokens with another tag", "count", int(others[2]), allowed=None if int8 else 0)
     yield Check("a text alone against in a batch", "share", _alone_against_batch(exported), allowed=TOLERANCE)
 
 
@@ -201,10 +203,8 @@ def _alone_against_batch(predictor: Predictor) -> float:
     for text in GOLDEN_TEXTS:
         one = encode([text], predictor.max_seq_len)
         alone.append(_rows(run(one), one.attention_mask_BT))
-    return max(
-        _apart(np.concatenate(rows), all_rows)
-        for rows, all_rows in zip(zip(*alone, strict=True), together, strict=True)
-    )
+    apart = [_apart(np.concatenate(rows), rows_too) for *rows, rows_too in zip(*alone, together, strict=True)]
+    return float(np.max(apart))
 
 
 def _score(
@@ -239,7 +239,7 @@ def _seconds(call: Callable[[Sequence[str]], object], texts: Sequence[str]) -> f
 # -- sentence-transformers
 
 
-def export_sentence_transformers(folder: Path, output: Path, texts: Sequence[str]) -> ExportReport:
+def export_sentence_transformers(folder: Path | str, output: Path | str, texts: Sequence[str]) -> ExportReport:
     """Write the encoder alone, as a folder that sentence-transformers loads.
 
     Where that library is installed it embeds the golden texts and `texts`, and must give what weebill gives.
@@ -249,6 +249,7 @@ def export_sentence_transformers(folder: Path, output: Path, texts: Sequence[str
         ConfigError: `output` is `folder`.
         MissingExtraError: torch is not installed.
     """
+    folder, output = Path(folder), Path(output)
     _check_folders(folder, output)
     stored = read_model(folder)
     golden = [Golden(row.text, row.token_ids, row.embedding) for row in read_golden(folder)]
@@ -285,7 +286,7 @@ def _ask_sentence_transformers(folder: Path, texts: Sequence[str]) -> Iterator[C
 # -- tiktoken
 
 
-def export_tiktoken(folder: Path, output: Path, texts: Sequence[str]) -> ExportReport:
+def export_tiktoken(folder: Path | str, output: Path | str, texts: Sequence[str]) -> ExportReport:
     """Write the tokenizer as weebill.tiktoken, and encoding.json with what such a file cannot hold.
 
     That is the split pattern, the special tokens, and the normalizers, which tiktoken does not know: apply them first.
@@ -318,8 +319,8 @@ def export_tiktoken(folder: Path, output: Path, texts: Sequence[str]) -> ExportR
         "tiktoken", len(texts), [Check("texts with other token ids", "count", others, allowed=0)], notes
     )
     if report.ok:
-        write_whole(output / "weebill.tiktoken", body)
-        write_whole(output / "encoding.json", (json.dumps(settings, indent=2) + "\n").encode())
+        write_whole(Path(output) / "weebill.tiktoken", body)
+        write_whole(Path(output) / "encoding.json", (json.dumps(settings, indent=2) + "\n").encode())
     return report
 
 
