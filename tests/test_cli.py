@@ -41,7 +41,7 @@ def model(tmp_path_factory):
 
 def test_help_teaches_and_imports_no_torch():
     assert "weebill demo" in run("--help").stdout
-    for command in ("pretrain", "finetune", "evaluate", "parse", "embed", "verify", "demo"):
+    for command in ("pretrain", "finetune", "evaluate", "parse", "embed", "verify", "export", "demo"):
         assert run(command, "--help").returncode == 0
     code = "import sys, weebill.cli; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -140,6 +140,19 @@ def test_verify_says_whether_a_model_is_what_was_written(model, tmp_path):
     assert "differs: 'ho': expected the token ids" in done.stdout and "agree" not in done.stdout
 
 
+def test_export_writes_a_model_that_every_command_reads(model, tmp_path):
+    done = run("export", model, "--output", tmp_path / "onnx")
+    assert done.returncode == 0, done.stderr
+    assert "tokens with another tag" in done.stdout and f"written to {tmp_path / 'onnx'}" in done.stdout
+    texts = ["wake me up at nine", "play 🎵 jazz"]
+    expected, got = (run("parse", folder, *texts).stdout for folder in (model, tmp_path / "onnx"))
+    assert got == expected != ""
+    assert run("verify", tmp_path / "onnx").returncode == 0
+    assert run("embed", tmp_path / "onnx", "hi").returncode == 0 and run("evaluate", tmp_path / "onnx").returncode == 0
+    done = run("finetune", "demo-finetune", "--set", f"start={tmp_path / 'onnx'}", "--output", tmp_path / "out")
+    assert done.returncode == 2 and "expected a model with weights, got an exported one" in done.stderr
+
+
 def test_tokenizer_commands(tmp_path):
     (tmp_path / "corpus.txt").write_text("Wake me up at nine\n" * 50, encoding="utf-8")
     options = ["--vocab-size", 270, "--normalize", "lowercase", "--special-token", "<user>"]
@@ -195,6 +208,9 @@ BAD_INPUT = {
     "no model to embed": (["embed", "absent", "hi"], None, "got nothing there"),
     "no model to verify": (["verify", "absent"], None, "got nothing there"),
     "verify with what": (["verify", "MODEL", "--with", "onnx"], None, "weebill, sentence-transformers, got 'onnx'"),
+    "export to what": (["export", "MODEL", "--format", "xml", "--output", "out"], None, "onnx, sentence-transformers,"),
+    "int8 of what": (["export", "MODEL", "--int8", "--format", "tiktoken", "--output", "out"], None, "leave it out"),
+    "no model to export": (["export", "absent", "--output", "out"], None, "got nothing there"),
     "texts twice": (["parse", "MODEL", "hi", "--input", "data.jsonl"], SPAN, "leave one out"),
     "missing start": (["finetune", "demo-finetune", "--set", "start=./absent", "--output", "out"], None, "absent"),
     "missing corpus": (["tokenizer", "train", "--input", "absent.txt", "--output", "out"], None, "absent.txt"),

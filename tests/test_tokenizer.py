@@ -3,6 +3,7 @@
 import json
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -388,3 +389,12 @@ def test_streams_from_any_iterable_once():
     texts = (u.text for u in templates.generate()[0][:200])
     assert Tokenizer.train(texts, 300).vocab_size == 300
     assert next(texts, None) is None
+
+
+@pytest.mark.parametrize("text", ["", "wake me up", "wake me up at nine am on friday", "  a  b ", "né 🎵"])
+def test_a_batch_of_one_text_is_that_row_of_a_larger_one(packaged, text):
+    one, two = packaged.encode_batch([text], max_length=6), packaged.encode_batch([text, "x " * 9], max_length=6)
+    length = len(one.encodings[0].token_ids)
+    assert one.input_ids_BT.dtype == np.int64 and one.attention_mask_BT.dtype == bool and one.attention_mask_BT.all()
+    assert one.input_ids_BT[0].tolist() == two.input_ids_BT[0, :length].tolist()
+    assert one.encodings[0] == two.encodings[0] == packaged.encode(text, max_length=6)

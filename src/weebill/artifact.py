@@ -2,6 +2,7 @@
 
 config.json, model.safetensors, tokenizer.json, modules.json, 1_Pooling/, 2_Dense/ …  a sentence-transformers model
 heads/config.json, heads/model.safetensors                                           weebill's intent and tag heads
+model.onnx                                                                           instead of all weights, if exported
 golden.jsonl                                                                         what the model gave for fixed texts
 weebill.json                                                                         format_version, encoder, training,
                                                                                      SHA-256 of the files above
@@ -29,8 +30,17 @@ from weebill.hf_tokenizer import load_tokenizer
 from weebill.schema import ModelTokenizer
 
 FORMAT_VERSION = 1
+GRAPH, WEIGHTS = "model.onnx", "model.safetensors"
 Arrays = dict[str, npt.NDArray[np.float32]]
 Json = TypeVar("Json")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model as ONNX, and what was found when it was checked (export.py)."""
+
+    body: bytes
+    checks: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -79,12 +89,14 @@ def write_model(
     training: Mapping[str, Any] | None = None,
     extra_files: Mapping[str, str | bytes] | None = None,
     golden: Sequence[Golden] = (),
+    graph: Graph | None = None,
 ) -> None:
     """Write the folder beside its place, then move it there: readers see the old model or the new one, never half.
 
     Args:
         extra_files: name and content of notes beside the model; they are no part of it, so no checksum covers them.
         golden: what the model gives for `golden.GOLDEN_TEXTS`; without them `verify` has nothing to compare with.
+        graph: written in the place of all weights.
 
     Raises:
         ArtifactError: `folder` holds something that is no weebill model, or cannot be written.
@@ -97,7 +109,7 @@ def write_model(
         raise ArtifactError(f"{folder}: expected a place to write the model, got {error}; free it") from error
     try:
         fresh.chmod(0o755)
-        _fill(fresh, config, tokenizer, arrays, heads, training or {}, golden)
+        _fill(fresh, config, tokenizer, arrays, heads, training or {}, golden, graph)
         for name, body in (extra_files or {}).items():
             (fresh / name).parent.mkdir(exist_ok=True)
             (fresh / name).write_bytes(body.encode("utf-8") if isinstance(body, str) else body)
@@ -122,11 +134,37 @@ def _fill(
     heads: Heads | None,
     training: Mapping[str, Any],
     golden: Sequence[Golden],
+    graph: Graph | None,
 ) -> None:
     tokenizer.save(folder, config.max_seq_len)
-    encoder = {name: array for name, array in arrays.items() if not name.startswith("linear.")}
-    save_file(encoder, folder / "model.safetensors", metadata={"format": "pt"})
     _json(folder / "config.json", _bert_config(config, tokenizer))
+    if graph is None:
+        _fill_encoder(folder, config, arrays)
+    else:
+        (folder / GRAPH).write_bytes(graph.body)
+    if heads is not None:
+        (folder / "heads").mkdir()
+        if graph is None:
+            save_file(heads.arrays, folder / "heads" / WEIGHTS, metadata={"format": "pt"})
+        _json(
+            folder / "heads" / "config.json",
+            {"intents": heads.intents, "tags": heads.tags, "heads": heads.config.model_dump()},
+        )
+    if golden:
+        write_golden(folder, golden)
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)  # safetensors makes them private to whoever trained the model
+    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    meta = {"format_version": FORMAT_VERSION, "encoder": config.model_dump(), "training": dict(training)}
+    if graph is not None:
+        meta["onnx"] = dict(graph.checks)
+    _json(folder / "weebill.json", meta | {"files": files})
+
+
+def _fill_encoder(folder: Path, config: EncoderConfig, arrays: Arrays) -> None:
+    """Write the encoder's weights, and what makes a sentence-transformers model of the folder."""
+    encoder = {name: array for name, array in arrays.items() if not name.startswith("linear.")}
+    save_file(encoder, folder / WEIGHTS, metadata={"format": "pt"})
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")][: 3 if config.projection else 2]
     _json(
         folder / "modules.json",
@@ -162,28 +200,7 @@ def _fill(
             },
         )
         dense = {name: array for name, array in arrays.items() if name.startswith("linear.")}
-        save_file(dense, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})
-    if heads is not None:
-        (folder / "heads").mkdir()
-        save_file(heads.arrays, folder / "heads" / "model.safetensors", metadata={"format": "pt"})
-        _json(
-            folder / "heads" / "config.json",
-            {"intents": heads.intents, "tags": heads.tags, "heads": heads.config.model_dump()},
-        )
-    if golden:
-        write_golden(folder, golden)
-    for path in folder.rglob("*.safetensors"):
-        path.chmod(0o644)  # safetensors makes them private to whoever trained the model
-    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    _json(
-        folder / "weebill.json",
-        {
-            "format_version": FORMAT_VERSION,
-            "encoder": config.model_dump(),
-            "training": dict(training),
-            "files": files,
-        },
-    )
+        save_file(dense, folder / "2_Dense" / WEIGHTS, metadata={"format": "pt"})
 
 
 def _sha256(path: Path) -> str:
@@ -237,11 +254,15 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def read_model(folder: Path) -> StoredModel:
+def read_model(folder: Path, weights: bool = True) -> StoredModel:
     """Read a model folder whole and check that its parts fit each other.
 
+    Args:
+        folder: of the model.
+        weights: False leaves the weights out, of which an exported model has none but those in its graph.
+
     Raises:
-        ArtifactError: not a folder, not a weebill model, a newer format, a missing or damaged file.
+        ArtifactError: not a folder, not a weebill model, a newer format, a missing or damaged file, only a graph.
     """
     meta = _read_meta(folder)
     try:
@@ -249,11 +270,21 @@ def read_model(folder: Path) -> StoredModel:
     except ValidationError as error:
         raise ArtifactError(f"{folder / 'weebill.json'}: the encoder section is damaged: {error}") from error
     tokenizer = load_tokenizer(folder)
-    arrays = read_arrays(folder / "model.safetensors")
-    if config.projection:
-        arrays |= read_arrays(folder / "2_Dense" / "model.safetensors")
-    check_weights(folder, arrays, config, tokenizer)
-    return StoredModel(config, tokenizer, arrays, _read_heads(folder / "heads"), meta.get("training", {}))
+    arrays: Arrays = {}
+    if weights:
+        if has_graph_alone(folder):
+            raise ArtifactError(f"{folder}: expected a model with weights, got an exported one with {GRAPH} alone, "
+                                f"which can be run and not trained; name the folder it was exported from")  # fmt: skip
+        arrays = read_arrays(folder / WEIGHTS)
+        if config.projection:
+            arrays |= read_arrays(folder / "2_Dense" / WEIGHTS)
+        check_weights(folder, arrays, config, tokenizer)
+    return StoredModel(config, tokenizer, arrays, _read_heads(folder / "heads", weights), meta.get("training", {}))
+
+
+def has_graph_alone(folder: Path) -> bool:
+    """Return whether a model folder was exported: it has a graph in the place of weights."""
+    return (folder / GRAPH).is_file() and not (folder / WEIGHTS).is_file()
 
 
 def check_weights(folder: Path, arrays: Arrays, config: EncoderConfig, tokenizer: ModelTokenizer) -> None:
@@ -309,7 +340,7 @@ def compare_files(folder: Path) -> dict[str, str]:
     return found
 
 
-def _read_heads(folder: Path) -> Heads | None:
+def _read_heads(folder: Path, weights: bool) -> Heads | None:
     if not folder.is_dir():
         return None
     meta = read_json(folder / "config.json", dict)
@@ -318,7 +349,7 @@ def _read_heads(folder: Path) -> Heads | None:
         intents, tags = [str(x) for x in meta["intents"]], [str(x) for x in meta["tags"]]
     except (KeyError, TypeError, ValidationError) as error:
         raise ArtifactError(f"{folder / 'config.json'}: expected intents, tags and heads, got {error}") from error
-    return Heads(intents, tags, config, read_arrays(folder / "model.safetensors"))
+    return Heads(intents, tags, config, read_arrays(folder / WEIGHTS) if weights else {})
 
 
 def read_json(path: Path, kind: type[Json]) -> Json:
@@ -345,6 +376,9 @@ def read_arrays(path: Path) -> Arrays:
     """
     try:
         arrays = load_file(path)
+        for array in arrays.values():
+            if array.dtype.kind == "V":  # where a library such as onnx has taught numpy more types
+                raise TypeError(f"data type {array.dtype.name!r}")
     except (OSError, SafetensorError, ValueError) as error:
         raise ArtifactError(f"{path}: expected a safetensors file, got {error}; copy the folder again") from error
     except TypeError as error:

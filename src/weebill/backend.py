@@ -1,25 +1,44 @@
 """Backends: EncodedBatch in, ModelOutput out. They neither tokenize nor decode."""
 
+import importlib.util
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, get_args
 
-from weebill.errors import MissingExtraError
+import numpy as np
+
+from weebill.artifact import GRAPH, WEIGHTS, StoredModel
+from weebill.errors import ArtifactError, ConfigError, MissingExtraError
 from weebill.schema import EncodedBatch, ModelOutput
 
 if TYPE_CHECKING:
     from weebill.multitask import MultiTaskModel
     from weebill.sent_transformer import SentenceTransformer
 
+ONNX_INPUTS = ("input_ids", "attention_mask")
+ONNX_OUTPUTS = ("sentence_embedding", "intent_logits", "slot_logits")  # an encoder has the first alone
+BackendName = Literal["torch", "onnx"]
+Key = TypeVar("Key")
+
 
 class Backend(Protocol):
     """What runs a model: the same two inputs and three outputs whatever the library."""
+
+    @property
+    def workers(self) -> int:
+        """How many batches are best run at the same time; `run` may be called from that many threads."""
 
     def run(self, batch: EncodedBatch) -> ModelOutput:
         """Return embeddings and logits for every row of the batch."""
 
 
 class TorchBackend:
-    """Runs a torch model on the device its weights are on."""
+    """Runs a torch model on the device its weights are on; torch itself divides a batch among threads."""
+
+    workers = 1
 
     def __init__(self, model: "MultiTaskModel | SentenceTransformer"):
         self.model = model.eval()
@@ -40,17 +59,108 @@ class TorchBackend:
         return ModelOutput(embedding, intents, tags)
 
 
-def load_torch(folder: Path, with_heads: bool) -> TorchBackend:
-    """Load a model folder on CPU with torch.
+class OnnxBackend:
+    """Runs a graph with onnxruntime on CPU; needs no torch.
+
+    One thread runs a whole batch and several batches run beside one another: the products of a small model are not
+    worth dividing.
+
+    Args:
+        graph: the file, or what is in it.
 
     Raises:
-        MissingExtraError: torch is not installed.
+        MissingExtraError: onnxruntime is not installed.
+        ArtifactError: no ONNX graph, or not one with weebill's inputs and outputs.
     """
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("torch", "train", f"loading {folder}") from error
+
+    def __init__(self, graph: Path | bytes):
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError("onnxruntime", "onnx", "running an ONNX graph") from error
+        where = str(graph) if isinstance(graph, Path) else "the graph"
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3  # errors come as exceptions
+        try:
+            body = graph.read_bytes() if isinstance(graph, Path) else graph
+            self._session = onnxruntime.InferenceSession(body, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no tree of their own
+            reason = str(error).partition("\n")[0]
+            raise ArtifactError(f"{where}: expected an ONNX graph, got: {reason}; copy it again, or export it again "
+                                f"with `weebill export`") from error  # fmt: skip
+        self.workers = os.cpu_count() or 1
+        self.widths = {node.name: node.shape[-1] for node in self._session.get_outputs()}
+        inputs, outputs = tuple(node.name for node in self._session.get_inputs()), tuple(self.widths)
+        if inputs != ONNX_INPUTS or outputs not in (ONNX_OUTPUTS, ONNX_OUTPUTS[:1]):
+            raise ArtifactError(f"{where}: expected inputs {', '.join(ONNX_INPUTS)} and outputs "
+                                f"{', '.join(ONNX_OUTPUTS)}, got {', '.join(inputs)} and {', '.join(outputs)}; export "
+                                f"the model with `weebill export`")  # fmt: skip
+
+    def run(self, batch: EncodedBatch) -> ModelOutput:
+        """Return embeddings and logits."""
+        feed = dict(zip(ONNX_INPUTS, (batch.input_ids_BT, batch.attention_mask_BT.astype(np.int64)), strict=True))
+        outputs = self._session.run(None, feed)
+        return ModelOutput(*outputs) if len(outputs) == len(ONNX_OUTPUTS) else ModelOutput(outputs[0], None, None)
+
+
+def run_all(
+    backend: Backend, batches: Iterable[tuple[Key, EncodedBatch]]
+) -> Iterator[tuple[Key, EncodedBatch, ModelOutput]]:
+    """Yield every batch with its output, in order; as many run at a time as the backend has workers."""
+    if backend.workers == 1:
+        for key, batch in batches:
+            yield key, batch, backend.run(batch)
+        return
+    waiting: deque[tuple[Key, EncodedBatch, Future[ModelOutput]]] = deque()
+    with ThreadPoolExecutor(backend.workers) as pool:
+        for key, batch in batches:
+            waiting.append((key, batch, pool.submit(backend.run, batch)))
+            if len(waiting) > backend.workers:
+                key, batch, future = waiting.popleft()
+                yield key, batch, future.result()
+        for key, batch, future in waiting:
+            yield key, batch, future.result()
+
+
+def load_backend(folder: Path, stored: StoredModel, name: BackendName | None) -> Backend:
+    """Load a model folder on CPU.
+
+    Args:
+        folder: of the model.
+        stored: what `read_model` gives for it; weights are not needed.
+        name: what runs it; default: torch where it is installed and the folder has weights for it, else onnxruntime.
+
+    Raises:
+        ConfigError: no such backend.
+        ArtifactError: the folder has nothing for that backend, or something damaged.
+        MissingExtraError: what would run it is not installed.
+    """
+    if name not in (None, *get_args(BackendName)):
+        raise ConfigError(f"backend: expected {' or '.join(get_args(BackendName))}, got {name!r}; correct it")
+    has_graph, has_weights = ((folder / file).is_file() for file in (GRAPH, WEIGHTS))
+    has_torch = importlib.util.find_spec("torch") is not None
+    if name == "onnx" or (name is None and has_graph and not (has_weights and has_torch)):
+        if not has_graph:
+            raise ArtifactError(f"{folder}: expected {GRAPH} for the ONNX backend, got a folder without; "
+                                f"`weebill export {folder} --output DIR` makes one with it")  # fmt: skip
+        return _load_onnx(folder, stored)
+    if not has_torch:
+        instead = f"or where torch is: weebill export {folder} --output DIR, and here: pip install 'weebill[onnx]'"
+        purpose = f"loading {folder} with torch" if has_graph else f"{folder} has no {GRAPH}; loading its weights"
+        raise MissingExtraError("torch", "train", purpose, instead)
     from weebill.multitask import MultiTaskModel
     from weebill.sent_transformer import SentenceTransformer
 
-    return TorchBackend(MultiTaskModel.load(folder) if with_heads else SentenceTransformer.load(folder))
+    return TorchBackend(MultiTaskModel.load(folder) if stored.heads else SentenceTransformer.load(folder))
+
+
+def _load_onnx(folder: Path, stored: StoredModel) -> OnnxBackend:
+    backend = OnnxBackend(folder / GRAPH)
+    expected = {ONNX_OUTPUTS[0]: stored.config.embedding_dim}
+    if stored.heads:
+        expected |= {ONNX_OUTPUTS[1]: len(stored.heads.intents), ONNX_OUTPUTS[2]: len(stored.heads.tags)}
+    if backend.widths != expected:
+        raise ArtifactError(f"{folder / GRAPH}: expected outputs of the widths {expected}, got {backend.widths}; graph "
+                            f"and labels are not of one model: export it again")  # fmt: skip
+    return backend

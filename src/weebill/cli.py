@@ -275,6 +275,58 @@ def verify(
 
 
 @app.command()
+def export(
+    model: Model,
+    output: Annotated[Path, typer.Option(help="New folder; an older weebill model there is replaced.")],
+    format: Annotated[str, typer.Option(help="onnx, sentence-transformers or tiktoken.")] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="ONNX with weights as int8: a quarter of the size.")] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled data to check on; default: the embedded dev split.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Only this split of the data.")] = None,
+) -> None:
+    """Write a model for where torch is not, or for other libraries, and check that it gives what the model gives.
+
+    An ONNX export is a model folder: parse, embed, evaluate and verify work on it, with `pip install 'weebill[onnx]'`
+    and no torch. Exit code 1, and nothing written, when the export gives something else.
+
+    Example: `weebill export runs/massive --output runs/massive-onnx`
+
+    Example: `weebill export runs/massive --int8 --data data/massive/en-US.jsonl --split dev --output runs/massive-int8`
+
+    Example: `weebill export runs/massive --format tiktoken --output runs/massive-tiktoken`
+    """
+    from weebill import export as exporting
+    from weebill import report as show
+    from weebill.formats import read_utterances
+    from weebill.templates import generate
+
+    known = ("onnx", "sentence-transformers", "tiktoken")
+    if format not in known:
+        raise ConfigError(f"--format: expected one of {', '.join(known)}, got {format!r}; correct it")
+    if int8 and format != "onnx":
+        raise ConfigError(f"--int8: expected --format onnx, got {format}; leave it out")
+    utterances = read_utterances(data, split=split) if data else generate()[1]
+    texts = [u.text for u in utterances]
+    if format == "onnx":
+        report = exporting.export_onnx(model, output, utterances, int8)
+    elif format == "tiktoken":
+        report = exporting.export_tiktoken(model, output, texts)
+    else:
+        report = exporting.export_sentence_transformers(model, output, texts)
+    out = Console()
+    out.print(show.export(report, f"{model} as {report.what}, on {report.texts:,} texts"))
+    for note in report.notes:
+        out.print(note, soft_wrap=True, highlight=False)
+    for problem in report.problems():
+        out.print(f"[bold red]differs:[/] {_escape(problem)}", soft_wrap=True, highlight=False)
+    if not report.ok:
+        out.print(f"nothing was written to {output}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+    out.print(f"written to {output}", soft_wrap=True, highlight=False)
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
 ) -> None:

@@ -3,13 +3,11 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import track
 
 from weebill.errors import ConfigError, DataError
 from weebill.schema import EncodedBatch, ModelTokenizer, ScoredPair, Utterance
@@ -46,14 +44,16 @@ def batches_by_length(
 
     Texts longer than `max_seq_len` tokens are truncated, and a warning says how many.
     """
-    batches = _windowed_batches(tokenizer, texts, max_seq_len, batch_size)
-    count = math.ceil(len(texts) / batch_size)
+    batches: Iterable[tuple[Ints, EncodedBatch]] = _windowed_batches(tokenizer, texts, max_seq_len, batch_size)
     show = len(texts) >= PROGRESS_FROM_TEXTS if show_progress is None else show_progress
-    console = Console(stderr=True)
+    if show:
+        from rich.console import Console  # here, as reading one text needs neither
+        from rich.progress import track
+
+        count = math.ceil(len(texts) / batch_size)
+        batches = track(batches, description="texts", total=count, console=Console(stderr=True), transient=True)
     truncated = 0
-    for rows, batch in track(
-        batches, description="texts", total=count, console=console, disable=not show, transient=True
-    ):
+    for rows, batch in batches:
         truncated += len(batch.truncated)
         yield rows, batch
     if truncated:
@@ -68,6 +68,9 @@ def _windowed_batches(
 
     Of MASSIVE's utterances in batches of 64, 3 % is padding; sorted by characters alone, 27 %.
     """
+    if 0 < len(texts) <= batch_size:  # one batch, in any order
+        yield np.arange(len(texts)), tokenizer.encode_batch(texts, max_length=max_seq_len)
+        return
     order = np.argsort([-len(text) for text in texts], kind="stable")
     for start in range(0, len(texts), batch_size * WINDOW_BATCHES):
         rows = order[start : start + batch_size * WINDOW_BATCHES]
@@ -82,7 +85,7 @@ def _select(batch: EncodedBatch, rows: Ints) -> EncodedBatch:
     """Return some rows of a batch, padded to the longest of them."""
     mask_BT = batch.attention_mask_BT[rows]
     longest = int(mask_BT.sum(axis=1).max(initial=0))
-    ids_BT, encodings = batch.input_ids_BT[rows, :longest], [batch.encodings[i] for i in rows]
+    ids_BT, encodings = batch.input_ids_BT[rows, :longest], [batch.encodings[i] for i in rows.tolist()]
     return EncodedBatch(ids_BT, mask_BT[:, :longest], encodings)
 
 

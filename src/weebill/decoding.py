@@ -35,6 +35,9 @@ class TagGrammar:
         self.begins = np.array([number["B-" + tags[i][2:]] for i in self.insides], dtype=np.int64)
         self.begin_of = np.full(len(tags), -1)  # of an inside tag; -1 for others
         self.begin_of[self.insides] = self.begins
+        self.is_begin = np.zeros(len(tags), dtype=bool)
+        self.is_begin[self.begins] = True
+        self.order = np.array([self.outside, *self.begins, *self.insides], dtype=np.int64)  # as Viterbi has them
 
     def decode(self, logits_BTL: npt.NDArray[np.float32], reads_BT: Bools, continues_BT: Bools) -> Ints:
         """Return the tags with the highest sum of logits among legal sequences.
@@ -55,41 +58,49 @@ class TagGrammar:
         return best_BT
 
     def _illegal(self, tags_BT: Ints, reads_BT: Bools, continues_BT: Bools) -> Bools:
-        before_B = np.full(len(tags_BT), self.outside)
+        """Return which rows are no legal sequence; N counts the tokens of all rows that are read."""
+        rows_N, columns_N = reads_BT.nonzero()
+        tags_N = tags_BT[rows_N, columns_N]
+        before_N = np.full_like(tags_N, self.outside)
+        before_N[1:] = np.where(rows_N[1:] == rows_N[:-1], tags_N[:-1], self.outside)
+        begin_N = self.begin_of[tags_N]
+        same_N, after_begin_N = before_N == tags_N, before_N == begin_N
+        legal_N = after_begin_N | same_N | (begin_N < 0)
+        if continues_BT.any():
+            goes_on_N = after_begin_N | (same_N & ~self.is_begin[tags_N])
+            legal_N = np.where(continues_BT[rows_N, columns_N], goes_on_N, legal_N)
         wrong_B = np.zeros(len(tags_BT), dtype=bool)
-        for t in range(tags_BT.shape[1]):
-            tag_B, reads_B = tags_BT[:, t], reads_BT[:, t]
-            begin_B = self.begin_of[tag_B]
-            follows_B = (begin_B >= 0) & ((before_B == begin_B) | (before_B == tag_B))
-            stays_out_B = (tag_B == self.outside) & (before_B == self.outside)
-            legal_B = np.where(continues_BT[:, t], follows_B | stays_out_B, follows_B | (begin_B < 0))
-            wrong_B |= reads_B & ~legal_B
-            before_B = np.where(reads_B, tag_B, before_B)
+        wrong_B[rows_N[~legal_N]] = True
         return wrong_B
 
     def _viterbi(self, logits_BTL: npt.NDArray[np.float32], reads_BT: Bools, continues_BT: Bools) -> Ints:
+        """Return the best legal tags; in here they are numbered O, B-a, B-b, …, I-a, I-b, …"""
         batch, length, num_tags = logits_BTL.shape
-        rows, itself_L = np.arange(batch), np.arange(num_tags)
+        labels = len(self.begins)
+        begins, insides = slice(1, 1 + labels), slice(1 + labels, None)
+        logits_TBL = logits_BTL[:, :, self.order].transpose(1, 0, 2)
         score_BL = np.full((batch, num_tags), -np.inf)
-        score_BL[:, self.outside] = 0.0  # before the text nothing can be continued
-        back_BTL = np.empty((batch, length, num_tags), dtype=np.int64)
+        score_BL[:, 0] = 0.0  # before the text nothing can be continued
+        best_TB = np.empty((length, batch), dtype=np.int64)  # of the token before
+        begun_TBI = np.empty((length, batch, labels), dtype=bool)  # whether an inside tag is best after its begin
         for t in range(length):
-            from_BL = np.repeat(score_BL.argmax(axis=1)[:, None], num_tags, axis=1)
-            begun_BI = score_BL[:, self.begins] >= score_BL[:, self.insides]
-            from_BL[:, self.insides] = np.where(begun_BI, self.begins, self.insides)
-            reached_BL = np.take_along_axis(score_BL, from_BL, axis=1)
+            reached_BL = np.empty_like(score_BL)
+            reached_BL[:, : 1 + labels] = score_BL.max(axis=1, keepdims=True)
+            np.maximum(score_BL[:, begins], score_BL[:, insides], out=reached_BL[:, insides])
+            best_TB[t] = score_BL.argmax(axis=1)
+            np.greater_equal(score_BL[:, begins], score_BL[:, insides], out=begun_TBI[t])
             goes_on_B = continues_BT[:, t]
-            kept_BL = np.full((int(goes_on_B.sum()), num_tags), -np.inf)
-            kept_BL[:, self.insides] = reached_BL[goes_on_B][:, self.insides]
-            kept_BL[:, self.outside] = score_BL[goes_on_B, self.outside]
-            reached_BL[goes_on_B] = kept_BL
-            from_BL[goes_on_B, self.outside] = self.outside
-            reads_B1 = reads_BT[:, t, None]
-            score_BL = np.where(reads_B1, reached_BL + logits_BTL[:, t], score_BL)
-            back_BTL[:, t] = np.where(reads_B1, from_BL, itself_L)
-        tags_BT = np.empty((batch, length), dtype=np.int64)
-        tag_B = score_BL.argmax(axis=1)
-        for t in range(length - 1, -1, -1):
-            tags_BT[:, t] = tag_B
-            tag_B = back_BTL[rows, t, tag_B]
+            if goes_on_B.any():
+                reached_BL[goes_on_B, begins] = -np.inf
+                reached_BL[goes_on_B, 0] = score_BL[goes_on_B, 0]
+            reached_BL += logits_TBL[t]
+            score_BL = np.where(reads_BT[:, t, None], reached_BL, score_BL)
+        tags_BT = np.full((batch, length), self.outside)
+        for row, tag in enumerate(score_BL.argmax(axis=1).tolist()):
+            for t in np.flatnonzero(reads_BT[row])[::-1].tolist():
+                tags_BT[row, t] = self.order[tag]
+                if tag > labels:
+                    tag = tag - labels if begun_TBI[t, row, tag - labels - 1] else tag
+                else:
+                    tag = 0 if continues_BT[row, t] else int(best_TB[t, row])
         return tags_BT

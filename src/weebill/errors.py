@@ -35,5 +35,6 @@ class ArtifactError(WeebillError):
 class MissingExtraError(WeebillError):
     """An optional dependency is not installed."""
 
-    def __init__(self, package: str, extra: str, purpose: str):
-        super().__init__(f"{purpose} needs {package}, which is not installed; run: pip install 'weebill[{extra}]'")
+    def __init__(self, package: str, extra: str, purpose: str, instead: str = ""):
+        command = f"pip install 'weebill[{extra}]'" + (f", {instead}" if instead else "")
+        super().__init__(f"{purpose} needs {package}, which is not installed; run: {command}")

@@ -39,6 +39,33 @@ def token_offsets(text: str, tokens: Iterable[bytes], normalizers: Sequence[str]
     return [(origin[a][0], origin[b - 1][1] if b > a else origin[a][0]) for a, b in offsets]
 
 
+def edges(token: bytes, trim: bool = True) -> tuple[int, int, int]:
+    """Return a token's length in bytes, and how many spaces at its beginning and at its end do not count.
+
+    Example:
+        >>> edges(b" at"), edges(b"  "), edges(b" at", trim=False)
+        ((3, 1, 0), (2, 2, 0), (3, 0, 0))
+    """
+    before = len(token) - len(token.lstrip(b" ")) if trim else 0
+    after = len(token) - len(token.rstrip(b" ")) if trim and before < len(token) else 0
+    return len(token), before, after
+
+
+def ascii_offsets(token_edges: Iterable[tuple[int, int, int]]) -> Offsets:
+    """Return what `token_offsets` gives for a text in ASCII, sooner: its bytes are characters, as no normalizer moves.
+
+    Example:
+        >>> ascii_offsets([edges(b"at"), edges(b" no")])
+        [(0, 2), (3, 5)]
+    """
+    offsets, at = [], 0
+    for length, before, after in token_edges:
+        end = at + length
+        offsets.append((at + before, end - after))
+        at = end
+    return offsets
+
+
 def _character_of_byte(text: str) -> tuple[Sequence[int], Sequence[int]]:
     """Return, for each byte of a text's UTF-8, where its character starts and where it ends, in code points."""
     if text.isascii():

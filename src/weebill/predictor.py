@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from weebill.artifact import read_model
-from weebill.backend import Backend, load_torch
+from weebill.artifact import StoredModel, read_model
+from weebill.backend import Backend, BackendName, load_backend, run_all
 from weebill.data import batches_by_length
 from weebill.decoding import Bools, TagGrammar
 from weebill.errors import ArtifactError
-from weebill.schema import EncodedBatch, ModelOutput, ModelTokenizer, Prediction
+from weebill.schema import EncodedBatch, Entity, ModelOutput, ModelTokenizer, Prediction
 from weebill.tags import is_inside_word, spans_from_tags
 
 
@@ -55,10 +55,11 @@ class Predictor:
         self, texts: Sequence[str], batch_size: int = 64, show_progress: bool | None = None
     ) -> Iterator[tuple[npt.NDArray[np.int64], EncodedBatch, ModelOutput]]:
         """Yield (row numbers, batch, model output), rows grouped by length; every row occurs once."""
-        for rows, batch in batches_by_length(
-            self.tokenizer, texts, self.max_seq_len, batch_size, show_progress=show_progress
-        ):
-            yield rows, batch, self.backend.run(batch)
+        batches = batches_by_length(self.tokenizer, texts, self.max_seq_len, batch_size, show_progress=show_progress)
+        if len(texts) > batch_size:
+            yield from run_all(self.backend, batches)
+        else:  # without the threads that several batches are run by
+            yield from ((rows, batch, self.backend.run(batch)) for rows, batch in batches)
 
     def parse(self, texts: Sequence[str], show_progress: bool | None = None) -> list[Prediction]:
         """Return one prediction per text, in the order given.
@@ -83,29 +84,41 @@ class Predictor:
     def decode(self, texts: Sequence[str], batch: EncodedBatch, output: ModelOutput) -> list[Prediction]:
         """Return predictions from logits: the only softmax, argmax and BIO decoder in weebill."""
         assert output.intent_logits_BC is not None and output.tag_logits_BTL is not None and self._grammar is not None
-        intents_BC, probabilities_BTL = softmax(output.intent_logits_BC), softmax(output.tag_logits_BTL)
-        best_B = intents_BC.argmax(-1)
-        tags_BT = self._grammar.decode(output.tag_logits_BTL, *self._constraints(texts, batch))
-        scores_BT = np.take_along_axis(probabilities_BTL, tags_BT[..., None], axis=-1)[..., 0]
+        intents_BC = softmax(output.intent_logits_BC)
+        best_B = intents_BC.argmax(axis=-1)
+        score_B = intents_BC[np.arange(len(best_B)), best_B]
+        reads_BT, continues_BT = self._constraints(texts, batch)
+        tags_BT = self._grammar.decode(output.tag_logits_BTL, reads_BT, continues_BT)
+        labelled_BT = reads_BT & (tags_BT != self._grammar.outside)
+        scores_BT = np.zeros(tags_BT.shape, dtype=np.float32)
+        if labelled_BT.any():
+            tags_N = tags_BT[labelled_BT]
+            scores_BT[labelled_BT] = softmax(output.tag_logits_BTL[labelled_BT])[np.arange(len(tags_N)), tags_N]
         predictions = []
-        for i, (text, encoding) in enumerate(zip(texts, batch.encodings, strict=True)):
-            length = len(encoding.token_ids)
-            names = [self.tags[t] for t in tags_BT[i, :length].tolist()]
-            entities = spans_from_tags(names, encoding.offsets, scores_BT[i, :length].tolist())
-            predictions.append(Prediction(text, self.intents[best_B[i]], float(intents_BC[i, best_B[i]]), entities))
+        for i, (intent, score, has_entities) in enumerate(
+            zip(best_B.tolist(), score_B.tolist(), labelled_BT.any(axis=1).tolist(), strict=True)
+        ):
+            entities: tuple[Entity, ...] = ()
+            if has_entities:
+                offsets = batch.encodings[i].offsets
+                names = [self.tags[t] for t in tags_BT[i, : len(offsets)].tolist()]
+                entities = spans_from_tags(names, offsets, scores_BT[i, : len(offsets)].tolist())
+            predictions.append(Prediction(texts[i], self.intents[intent], score, entities))
         return predictions
 
     def _constraints(self, texts: Sequence[str], batch: EncodedBatch) -> tuple[Bools, Bools]:
         """Return which tokens carry a tag (no special ones, no later parts of a character), and which go on a word."""
-        reads_BT = np.zeros_like(batch.attention_mask_BT)
-        continues_BT = np.zeros_like(batch.attention_mask_BT)
-        for i, (text, encoding) in enumerate(zip(texts, batch.encodings, strict=True)):
+        reads, continues = [], []
+        for text, encoding in zip(texts, batch.encodings, strict=True):
             before = (0, 0)
-            for t, span in enumerate(encoding.offsets):
-                if span[0] != span[1] and span != before:
-                    reads_BT[i, t] = True
-                    continues_BT[i, t] = self.whole_words and is_inside_word(text, span[0])
+            for span in encoding.offsets:
+                read = span[0] != span[1] and span != before
+                reads.append(read)
+                continues.append(read and self.whole_words and is_inside_word(text, span[0]))
+                if read:
                     before = span
+        reads_BT, continues_BT = np.zeros_like(batch.attention_mask_BT), np.zeros_like(batch.attention_mask_BT)
+        reads_BT[batch.attention_mask_BT], continues_BT[batch.attention_mask_BT] = reads, continues
         return reads_BT, continues_BT
 
 
@@ -116,15 +129,24 @@ def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return probabilities
 
 
-def load(folder: Path | str) -> Predictor:
+def load(folder: Path | str, backend: BackendName | None = None) -> Predictor:
     """Load a model folder, with or without heads.
 
+    Args:
+        folder: as trained or as exported.
+        backend: "torch" or "onnx"; default: torch where it is installed and the folder has weights for it, else ONNX.
+
     Raises:
-        ArtifactError: the folder is not a complete weebill model.
-        MissingExtraError: torch is not installed.
+        ArtifactError: the folder is not a complete weebill model, or has nothing for that backend.
+        ConfigError: no such backend.
+        MissingExtraError: torch or onnxruntime is needed and not installed.
     """
-    stored = read_model(Path(folder))
-    backend = load_torch(Path(folder), with_heads=stored.heads is not None)
+    stored = read_model(Path(folder), weights=False)
+    return predictor_of(stored, load_backend(Path(folder), stored, backend))
+
+
+def predictor_of(stored: StoredModel, backend: Backend) -> Predictor:
+    """Return the predictor of a model as read from disk, run by `backend`."""
     heads = stored.heads
     return Predictor(
         stored.tokenizer,

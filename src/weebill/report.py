@@ -20,6 +20,7 @@ from weebill.bootstrap import LEVEL
 from weebill.comparison import LESS_IS_BETTER, Difference
 from weebill.evaluate import EvalReport
 from weebill.evaluate_pairs import PairReport
+from weebill.export import ExportReport
 from weebill.schema import Prediction
 from weebill.tokenizer_stats import TokenizerStats
 from weebill.verification import VerifyReport
@@ -235,6 +236,30 @@ def verification(report: VerifyReport, title: str) -> Table:
         table.add_row(text, str(len(row.golden.token_ids)), _mark(row.same_ids), f"{row.max_difference:.1e}", labels,
                       "[red]differs[/]" if any(row.problems()) else "[green]ok[/]")  # fmt: skip
     return table
+
+
+def export(report: ExportReport, title: str) -> Table:
+    """Return the table of an export: what was looked at, before and after, and what is allowed."""
+    table = Table("looked at", "original", "exported", "allowed", "", title=title)
+    for check in report.checks:
+        show = _UNITS[check.unit]
+        allowed = ""
+        if check.allowed is not None:
+            allowed = f"≤ {show(check.allowed)}" if check.original is None else f"loss ≤ {show(check.allowed)}"
+        mark = "" if check.allowed is None else "[green]ok[/]" if check.ok else "[red]differs[/]"
+        table.add_row(check.name, "" if check.original is None else show(check.original), show(check.exported), allowed,
+                      mark)  # fmt: skip
+    return table
+
+
+_UNITS: dict[str, Callable[[float], str]] = {
+    "fraction": lambda x: f"{100 * x:.2f} %",
+    "share": lambda x: f"{x:.1e}",
+    "count": lambda x: f"{x:,.0f}",
+    "bytes": lambda x: f"{x / 1e6:.2f} MB",
+    "ms": lambda x: f"{x:.2f} ms",
+    "per_s": lambda x: f"{x:,.0f}/s",
+}
 
 
 def _mark(same: bool) -> str:

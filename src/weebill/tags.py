@@ -81,7 +81,7 @@ def is_inside_word(text: str, at: int) -> bool:
 
 
 def _in_word(character: str) -> bool:
-    return character.isalnum() or unicodedata.combining(character) > 0
+    return character.isalnum() or (character >= "\u0300" and unicodedata.combining(character) > 0)
 
 
 def spans_from_tags(

@@ -16,7 +16,7 @@ from weebill import bpe
 from weebill.counting import count_pretokens, well_formed
 from weebill.errors import ConfigError, DataError
 from weebill.normalize import check_normalizers, normalize
-from weebill.offsets import Offsets, token_offsets
+from weebill.offsets import Offsets, ascii_offsets, edges, token_offsets
 from weebill.packed_encoder import ID_BYTES, PackedEncoder, pack, unpack
 from weebill.schema import EncodedBatch, Encoding
 
@@ -267,6 +267,10 @@ class Tokenizer:
 
         Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
         """
+        if len(texts) == 1:  # as below, in a third of the time
+            framed, dropped = self._frame(self._encoder.encode(texts[0]), max_length)
+            ids_1T = np.frombuffer(framed, np.int32).astype(np.int64)[None]
+            return EncodedBatch(ids_1T, np.ones(ids_1T.shape, bool), [self._encoding(texts[0], framed, dropped)])
         rows = [self._frame(packed, max_length) for packed in self._encoder.encode_all(texts)]
         lengths_B = np.array([len(framed) // ID_BYTES for framed, _ in rows], np.int32)
         longest = int(lengths_B.max(initial=0))
@@ -332,7 +336,13 @@ class Tokenizer:
         kept = self._offsets(text, token_ids) if offsets is None else offsets[: len(token_ids)]
         return [(0, 0)] * len(self._prefix) + kept + [(0, 0)] * len(self._suffix)
 
+    @cached_property
+    def _edges(self) -> list[tuple[int, int, int]]:
+        return [edges(token, self.trim_offsets) for token in self._bytes]
+
     def _offsets(self, text: str, token_ids: Sequence[int]) -> Offsets:
+        if text.isascii():
+            return ascii_offsets(map(self._edges.__getitem__, token_ids))
         tokens = (self._bytes[i] for i in token_ids)
         return token_offsets(well_formed(text), tokens, self.normalizers, self.trim_offsets)
 

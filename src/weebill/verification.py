@@ -111,8 +111,13 @@ def golden_rows(model: "SentenceTransformer | MultiTaskModel") -> list[Golden]:
     labels = (model.intents, model.tags, model.whole_words) if isinstance(model, MultiTaskModel) else ((), ())
     tokenizer, config = encoder.tokenizer, encoder.config
     twin = copy.deepcopy(model, {id(tokenizer): tokenizer}).float().cpu()  # the tokenizer is shared: nothing changes it
-    predictor = Predictor(tokenizer, TorchBackend(twin), config.max_seq_len, config.embedding_dim, *labels)
-    texts = [text for text in GOLDEN_TEXTS if not tokenizer.encode(text, config.max_seq_len).dropped_tokens]
+    return golden_rows_of(Predictor(tokenizer, TorchBackend(twin), config.max_seq_len, config.embedding_dim, *labels))
+
+
+def golden_rows_of(predictor: Predictor) -> list[Golden]:
+    """Return what a predictor gives for every golden text it can read whole, each text alone."""
+    tokenizer, limit = predictor.tokenizer, predictor.max_seq_len
+    texts = [text for text in GOLDEN_TEXTS if not tokenizer.encode(text, limit).dropped_tokens]
     return _run(predictor, texts, batch_size=1)
 
 

@@ -1,0 +1,270 @@
+"""The model as one ONNX graph, written node by node from its weights. Runs nothing, checks nothing and needs no torch.
+
+    input_ids, attention_mask   int64 (batch, length), any batch, any length up to max_seq_len
+    sentence_embedding          float32 (batch, E), not normalised
+    intent_logits               float32 (batch, C)             with heads
+    slot_logits                 float32 (batch, length, L)     with heads
+
+Only operators of the ONNX standard, so that any runtime runs it. The tag head is ONNX's LSTM with `sequence_lens`: it
+reads each text backwards from its own last token, as heads.py does, so padding changes nothing.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from weebill.artifact import StoredModel
+from weebill.backend import ONNX_INPUTS, ONNX_OUTPUTS
+from weebill.config import EncoderConfig
+
+OPSET = 20  # the first with Gelu
+IR_VERSION = 9  # what came with it: older runtimes read it
+Array = npt.NDArray[Any]
+
+
+def build_graph(stored: StoredModel, int8: bool = False) -> bytes:
+    """Return the serialized graph of a model; the same bytes every time.
+
+    Args:
+        stored: the model with its weights.
+        int8: store word embeddings and weight matrices as int8, with one scale per word or output. A runtime makes
+            float32 of the matrices when it loads the graph, so every result still depends on its own text alone.
+    """
+    heads = stored.heads
+    graph = _Graph(stored.arrays | (heads.arrays if heads else {}), int8)
+    hidden_BTD = _encoder(graph, stored)
+    _embedding(graph, stored, hidden_BTD)
+    shapes: list[list[str | int]] = [["batch", stored.config.embedding_dim]]
+    if heads:
+        _heads(graph, hidden_BTD, heads.config.lstm_dim)
+        shapes += [["batch", len(heads.intents)], ["batch", "length", len(heads.tags)]]
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "weebill",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"]) for name in ONNX_INPUTS],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+                for name, shape in zip(ONNX_OUTPUTS, shapes, strict=False)
+            ],
+            list(graph.constants.values()),
+        ),
+        producer_name="weebill",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    helper.set_model_props(model, _metadata(stored, int8))
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _metadata(stored: StoredModel, int8: bool) -> dict[str, str]:
+    """Return what a program needs that has the file and not the folder; values are JSON."""
+    values: dict[str, Any] = {
+        "weights": "int8" if int8 else "float32",
+        "max_seq_len": stored.config.max_seq_len,
+        "pad_id": stored.tokenizer.pad_id,
+    }
+    if stored.heads:
+        values |= {"intents": stored.heads.intents, "tags": stored.heads.tags}
+        values["entity_boundaries"] = stored.heads.config.entity_boundaries
+    return {f"weebill.{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+
+
+class _Graph:
+    """Nodes and constants in the order they were added; a value is known by its name."""
+
+    def __init__(self, arrays: Mapping[str, Array], int8: bool):
+        self.arrays, self.int8 = arrays, int8
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """Add a node and return the name of its output: `output`, or the node's own."""
+        name = f"{operator}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [output or name], name=name, **attributes))
+        return output or name
+
+    def constant(self, name: str, array: npt.ArrayLike) -> str:
+        """Add a constant; the same name again is the same constant."""
+        self.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
+        return name
+
+    def ints(self, *values: int) -> str:
+        """Add a constant list of whole numbers."""
+        return self.constant("ints_" + "_".join(map(str, values)), np.array(values, np.int64))
+
+    def weight(self, name: str, array: Array, axis: int) -> str:
+        """Add a weight; as int8 it has one scale for all numbers along `axis`."""
+        if not self.int8:
+            return self.constant(name, array)
+        whole, scale = to_int8(array, axis)
+        return self._to_float(self.constant(name, whole), self.constant(f"{name}.scale", scale))
+
+    def look_up(self, name: str, ids: str) -> str:
+        """Take rows of a weight; of one in int8, only these become float32."""
+        if not self.int8:
+            return self.add("Gather", self.constant(name, self.arrays[name]), ids)
+        whole, scale = to_int8(self.arrays[name], axis=1)
+        rows = [self.add("Gather", self.constant(n, a), ids) for n, a in ((name, whole), (f"{name}.scale", scale))]
+        return self._to_float(*rows)
+
+    def _to_float(self, whole: str, scale: str) -> str:
+        # onnxruntime computes this once if both are constants; a DequantizeLinear it would compute in every run
+        return self.add("Mul", self.add("Cast", whole, to=TensorProto.FLOAT), scale)
+
+    def product(self, x: str, name: str, weight_OD: Array) -> str:
+        """Add x · weight."""
+        return self.add("MatMul", x, self.weight(f"{name}.weight", weight_OD.T, axis=0))
+
+    def linear(self, x: str, name: str, weight_OD: Array, bias_O: Array, output: str = "") -> str:
+        """Add x · weight + bias."""
+        return self.add("Add", self.product(x, name, weight_OD), self.constant(f"{name}.bias", bias_O), output=output)
+
+    def stored_linear(self, x: str, name: str, output: str = "") -> str:
+        """Add a linear layer by the name its weights have in the model folder."""
+        return self.linear(x, name, self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"], output)
+
+    def norm(self, x: str, name: str, eps: float) -> str:
+        """Add a LayerNorm by the name its weights have in the model folder."""
+        parts = (self.constant(f"{name}.{kind}", self.arrays[f"{name}.{kind}"]) for kind in ("weight", "bias"))
+        return self.add("LayerNormalization", x, *parts, axis=-1, epsilon=eps)
+
+
+def _encoder(graph: _Graph, stored: StoredModel) -> str:
+    """Add the encoder and return its token states, (batch, length, D); of the first token alone if only it counts."""
+    config = stored.config
+    ids = ONNX_INPUTS[0]
+    words_BTD = graph.look_up("embeddings.word_embeddings.weight", ids)
+    table_TD = graph.constant("positions", graph.arrays["embeddings.position_embeddings.weight"])
+    length = graph.add("Shape", ids, start=1, end=2)
+    positions_TD = graph.add("Slice", table_TD, graph.ints(0), length)
+    eps = config.layer_norm_eps
+    hidden_BTD = graph.norm(graph.add("Add", words_BTD, positions_TD), "embeddings.LayerNorm", eps)
+    is_padding_BT = graph.add("Sub", graph.constant("one", np.float32(1)), _mask_as_float(graph))
+    # the lowest number and not minus infinity, which times 0 is NaN
+    padding_BT = graph.add("Mul", is_padding_BT, graph.constant("lowest", np.finfo(np.float32).min))
+    padding_B11T = graph.add("Unsqueeze", padding_BT, graph.ints(1, 2))
+    for n in range(config.num_layers):
+        asking_BSD = hidden_BTD
+        if n == config.num_layers - 1 and config.pooling == "cls" and not stored.heads:
+            asking_BSD = graph.add("Slice", hidden_BTD, *map(graph.ints, (0, 1, 1)))  # nobody asks for other tokens
+        layer = f"encoder.layer.{n}"
+        mixed_BSD = _attention(graph, asking_BSD, hidden_BTD, padding_B11T, f"{layer}.attention", config)
+        hidden_BSD = graph.norm(graph.add("Add", asking_BSD, mixed_BSD), f"{layer}.attention.output.LayerNorm", eps)
+        ffn_BSD = graph.add("Gelu", graph.stored_linear(hidden_BSD, f"{layer}.intermediate.dense"))
+        ffn_BSD = graph.stored_linear(ffn_BSD, f"{layer}.output.dense")
+        hidden_BTD = graph.norm(graph.add("Add", hidden_BSD, ffn_BSD), f"{layer}.output.LayerNorm", eps)
+    return hidden_BTD
+
+
+def _attention(
+    graph: _Graph, asking_BSD: str, hidden_BTD: str, padding_B11T: str, name: str, config: EncoderConfig
+) -> str:
+    """Add attention of S tokens to all T, and its output layer.
+
+    Folded into weights: the division by √K into the queries', and the values' bias, of which attention passes the whole
+    on, into the output's. The keys' bias adds the same to all logits of a query, which softmax does not see.
+    """
+    num_heads, head_dim = config.num_heads, config.hidden_dim // config.num_heads
+    weights = {
+        part: [graph.arrays[f"{name}.{part}.{kind}"] for kind in ("weight", "bias")]
+        for part in ("self.query", "self.key", "self.value", "output.dense")
+    }
+
+    def by_head(x: str, perm: list[int]) -> str:
+        return graph.add("Transpose", graph.add("Reshape", x, graph.ints(0, 0, num_heads, head_dim)), perm=perm)
+
+    q_weight, q_bias = (array / np.float32(math.sqrt(head_dim)) for array in weights["self.query"])
+    q_BHSK = by_head(graph.linear(asking_BSD, f"{name}.query", q_weight, q_bias), [0, 2, 1, 3])
+    k_BHKT = by_head(graph.product(hidden_BTD, f"{name}.key", weights["self.key"][0]), [0, 2, 3, 1])
+    v_BHTK = by_head(graph.product(hidden_BTD, f"{name}.value", weights["self.value"][0]), [0, 2, 1, 3])
+    logits_BHST = graph.add("Add", graph.add("MatMul", q_BHSK, k_BHKT), padding_B11T)
+    mixed_BHSK = graph.add("MatMul", graph.add("Softmax", logits_BHST, axis=-1), v_BHTK)
+    mixed_BSHK = graph.add("Transpose", mixed_BHSK, perm=[0, 2, 1, 3])
+    mixed_BSD = graph.add("Reshape", mixed_BSHK, graph.ints(0, 0, config.hidden_dim))
+    weight, bias = weights["output.dense"]
+    return graph.linear(mixed_BSD, f"{name}.output", weight, weight @ weights["self.value"][1] + bias)
+
+
+def _embedding(graph: _Graph, stored: StoredModel, hidden_BTD: str) -> None:
+    """Add pooling and projection."""
+    if stored.config.pooling == "cls":
+        pooled_BD = _first(graph, hidden_BTD)
+    else:
+        mask_BT = _mask_as_float(graph)
+        sum_B1D = graph.add("MatMul", graph.add("Unsqueeze", mask_BT, graph.ints(1)), hidden_BTD)
+        length_B1 = graph.add("ReduceSum", mask_BT, graph.ints(1), keepdims=1)
+        pooled_BD = graph.add("Div", graph.add("Squeeze", sum_B1D, graph.ints(1)), length_B1)
+    if stored.config.projection:
+        graph.stored_linear(pooled_BD, "linear", output=ONNX_OUTPUTS[0])
+    else:
+        graph.add("Identity", pooled_BD, output=ONNX_OUTPUTS[0])
+
+
+def _heads(graph: _Graph, hidden_BTD: str, lstm_dim: int) -> None:
+    """Add intent head and tag head."""
+    graph.stored_linear(_first(graph, hidden_BTD), "intent_head.linear", output=ONNX_OUTPUTS[1])
+    directions = [f"tag_head.{direction}_lstm" for direction in ("forward", "backward")]
+    weights = [
+        np.stack([_lstm_gates(graph.arrays[f"{direction}.weight_{kind}_l0"]) for direction in directions])
+        for kind in ("ih", "hh")
+    ]
+    biases = np.stack([
+        np.concatenate([_lstm_gates(graph.arrays[f"{direction}.bias_{kind}_l0"]) for kind in ("ih", "hh")])
+        for direction in directions
+    ])  # fmt: skip
+    length_B = graph.add("ReduceSum", ONNX_INPUTS[1], graph.ints(1), keepdims=0)
+    states_T2BK = graph.add(
+        "LSTM",
+        graph.add("Transpose", hidden_BTD, perm=[1, 0, 2]),
+        graph.weight("tag_head.lstm.input", weights[0], axis=2),
+        graph.weight("tag_head.lstm.recurrent", weights[1], axis=2),
+        graph.constant("tag_head.lstm.bias", biases),
+        graph.add("Cast", length_B, to=TensorProto.INT32),
+        direction="bidirectional",
+        hidden_size=lstm_dim,
+    )
+    states_BT2K = graph.add("Transpose", states_T2BK, perm=[2, 0, 1, 3])
+    states_BTK = graph.add("Reshape", states_BT2K, graph.ints(0, 0, 2 * lstm_dim))
+    mlp_BTM = graph.add("Gelu", graph.stored_linear(states_BTK, "tag_head.mlp.0"))
+    graph.stored_linear(mlp_BTM, "tag_head.mlp.3", output=ONNX_OUTPUTS[2])
+
+
+def _mask_as_float(graph: _Graph) -> str:
+    return graph.add("Cast", ONNX_INPUTS[1], to=TensorProto.FLOAT)
+
+
+def _first(graph: _Graph, hidden_BTD: str) -> str:
+    """Add the state of each text's first token, [CLS]."""
+    return graph.add("Gather", hidden_BTD, graph.constant("first", np.int64(0)), axis=1)
+
+
+def _lstm_gates(array: Array) -> Array:
+    """Return an LSTM's weights in ONNX's order of gates, input output forget cell; torch's is input forget cell output.
+
+    Example:
+        >>> _lstm_gates(np.array(["i", "f", "c", "o"])).tolist()
+        ['i', 'o', 'f', 'c']
+    """
+    taken_in, forget, cell, out = np.split(array, 4)
+    return np.concatenate([taken_in, out, forget, cell])
+
+
+def to_int8(array: Array, axis: int) -> tuple[Array, Array]:
+    """Return the nearest whole numbers from -127 to 127, and the scale to multiply them with, one for all along `axis`.
+
+    Example:
+        >>> whole, scale = to_int8(np.array([[1.27, -0.5], [0.0, 254.0]]), axis=1)
+        >>> whole.tolist(), scale.round(2).tolist()
+        ([[127, -50], [0, 127]], [[0.01], [2.0]])
+    """
+    largest = np.abs(array).max(axis=axis, keepdims=True)
+    scale = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
+    return np.rint(array / scale).astype(np.int8), scale
