@@ -9,8 +9,8 @@ import weebill
 
 SRC = Path(weebill.__file__).parent
 FLOORS = [
-    {"errors", "schema"},
-    {"config", "files", "symbol_row", "merge_table", "memory", "normalize"},
+    {"errors", "limits", "schema"},
+    {"config", "files", "http_types", "symbol_row", "merge_table", "memory", "normalize"},
     {
         "bpe",
         "tags",
@@ -34,8 +34,9 @@ FLOORS = [
     {"multitask"},
     {"backend"},
     {"predictor"},
-    {"evaluate", "evaluate_pairs", "verification"},
-    {"comparison"},
+    {"evaluate", "evaluate_pairs", "verification", "batching", "neighbours"},
+    {"comparison", "http_guard"},
+    {"serve"},
     {"report", "pictures"},
     {"embedding_pictures"},
     {"train"},
@@ -84,6 +85,7 @@ def test_torch_free_rooms_import_without_torch():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import weebill, weebill.tokenizer, weebill.tags, weebill.formats, weebill.templates, weebill.predictor, "
-        "weebill.evaluate, weebill.evaluate_pairs, weebill.verification, weebill.report, weebill.cli, weebill.bert"
+        "weebill.evaluate, weebill.evaluate_pairs, weebill.verification, weebill.report, weebill.cli, weebill.bert, "
+        "weebill.serve"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
