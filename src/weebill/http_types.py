@@ -250,6 +250,7 @@ class Info(BaseModel):
     intents: list[str]
     entities: list[str]
     examples: int
+    suggestions: list[str]
     limits: Limits
 
 

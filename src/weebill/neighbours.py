@@ -31,6 +31,14 @@ class Neighbours:
         best = np.argsort(-similarity_N, kind="stable")[:count]
         return [(self.utterances[i], float(similarity_N[i])) for i in best]
 
+    def varied(self, count: int) -> list[str]:
+        """Return texts of different intents, at most `count`: of each the one that shows best in a line."""
+        shows_well = sorted(self.utterances, key=lambda u: (-min(2, len(u.entities or ())), abs(len(u.text) - 40)))
+        by_intent: dict[str | None, str] = {}
+        for utterance in shows_well:
+            by_intent.setdefault(utterance.intent, utterance.text)
+        return list(by_intent.values())[:count]
+
 
 def fitting_examples(predictor: Predictor) -> list[Utterance]:
     """Return embedded utterances whose intents the model knows, or none; of an encoder without intents, all fit."""

@@ -49,6 +49,7 @@ except ImportError as error:
 
 RANKING_LENGTH = 10  # as Rasa's
 NUM_NEIGHBOURS = 5
+NUM_SUGGESTIONS = 5
 STOP_SECONDS = 30  # for requests that are being answered when the server is told to stop
 DEFAULT_LIMITS = Limits()
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/health"})
@@ -126,6 +127,7 @@ class Service:
                 "intents": predictor.intents,
                 "entities": sorted(tag[2:] for tag in predictor.tags if tag.startswith("B-")),
                 "examples": len(self.examples.utterances) if self.examples else 0,
+                "suggestions": self.examples.varied(NUM_SUGGESTIONS) if self.examples else [],
                 "limits": asdict(self.limits),
             }
         )
