@@ -91,7 +91,7 @@ class Batcher:
         self.predictor, self.max_waiting_texts, self.waiting_texts = predictor, max_waiting_texts, 0
         self._observe = observe
         self._jobs: deque[_Job] = deque()
-        self._thread = ThreadPoolExecutor(1, "weebill-model")
+        self._thread: ThreadPoolExecutor | None = None
         self._worker: asyncio.Task[None] | None = None
 
     async def read(self, texts: Sequence[str], labels: bool = False) -> list[Reading]:
@@ -111,8 +111,10 @@ class Batcher:
         return await job.done
 
     def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown()
+        """End the thread; the next `read` would start another."""
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
 
     async def _work(self) -> None:
         while self._jobs:
@@ -139,6 +141,8 @@ class Batcher:
 
     async def _run(self, parts: Sequence[_Part]) -> None:
         """Read the parts in one pass; if that fails, each alone, so that a request fails only by its own texts."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "weebill-model")
         texts = [text for _, part in parts for text in part]
         started = time.perf_counter()
         forward = asyncio.get_running_loop().run_in_executor(

@@ -108,7 +108,11 @@ def _refuse_token_ids(value: object) -> None:
 
 
 _TEXT_SCHEMA = {"type": "string", "minLength": 1}
-Text = Annotated[str, BeforeValidator(_check_text), Field(description="The text; /info has the limits.")]
+Text = Annotated[
+    str,
+    BeforeValidator(_check_text),
+    WithJsonSchema(_TEXT_SCHEMA | {"description": "The text; /info has the limits."}),
+]
 Texts = Annotated[
     list[str],
     BeforeValidator(_check_texts),

@@ -226,7 +226,8 @@ def create_app(
         description="Intent, entities and embeddings of short texts.",
     )  # fmt: skip
     _add_endpoints(app, service, needs_token=token is not None)
-    _add_pages(app)
+    _add_page(app, "/", "playground.html")
+    _add_page(app, "/docs", "endpoints.html")
     app.add_exception_handler(Refusal, _on_refusal)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -271,14 +272,14 @@ def _refusals(body: type[Any]) -> dict[int | str, dict[str, Any]]:
     return found
 
 
-def _add_pages(app: FastAPI) -> None:
-    page = (files("weebill") / "assets" / "playground.html").read_text(encoding="utf-8")
+def _add_page(app: FastAPI, path: str, asset: str) -> None:
+    page = (files("weebill") / "assets" / asset).read_text(encoding="utf-8")
     headers = {"Content-Security-Policy": content_security_policy(page), "Referrer-Policy": "no-referrer"}
 
-    async def playground() -> Response:
+    async def show(_: Request) -> Response:
         return HTMLResponse(page, headers=headers)
 
-    app.add_api_route("/", playground, include_in_schema=False)
+    app.add_route(path, show)
 
 
 def content_security_policy(page: str) -> str:
