@@ -298,18 +298,19 @@ def serve(
     from weebill.formats import read_utterances
     from weebill.neighbours import Neighbours, fitting_examples
     from weebill.predictor import load
-    from weebill.serve import create_app, listen, run_server
+    from weebill.serve import bind, create_app, run_server
 
     if token == "":
         raise ConfigError("expected a token, got an empty one; give one or leave --token out")
-    utterances = read_utterances(examples) if examples else None  # wrong data show before the model is loaded
+    bound = bind(host, port)  # this and wrong data show before the model is loaded
+    utterances = read_utterances(examples) if examples else None
     predictor = load(model)
     if utterances is None:
         utterances = fitting_examples(predictor)
     limits = Limits(max_body_bytes, max_texts, max_text_chars, max_waiting_texts)
     known = Neighbours(predictor, utterances) if utterances else None
     served = create_app(predictor, model.resolve().name, token, known, limits)
-    run_server(served, listen(host, port), console)
+    run_server(served, bound, console)
 
 
 @app.command()

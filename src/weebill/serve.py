@@ -13,7 +13,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from importlib.resources import files
@@ -324,30 +324,51 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     return refuse(path, refusal)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket bound to an address; port 0 = any that is free.
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that holds an address; port 0 = any that is free. `run_server` listens on it.
 
     Raises:
         ConfigError: the address is taken or not this machine's.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)
+        bound = socket.socket(family)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port is free again as soon as a server ended
+        bound.bind(address)
     except OSError as error:
         raise ConfigError(f"expected a free address to listen on, got {host} port {port}: {error.strerror}; "
                           f"choose another --host or --port") from error  # fmt: skip
+    return bound
 
 
-def run_server(app: FastAPI, listening: socket.socket, console: Console) -> None:
+class _Server(uvicorn.Server):
+    """Says when it listens, and is stopped by a signal as by a plan: without dying of it when all is done."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]):
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._announce()
+
+    def stop(self, *_: object) -> None:
+        self.should_exit = True
+
+
+def run_server(app: FastAPI, bound: socket.socket, console: Console) -> None:
     """Answer requests until SIGTERM or Ctrl-C, then finish what was accepted and return."""
-    for stop in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it again when it is done: here that means nothing
-        signal.signal(stop, lambda *_: None)
-    logging.getLogger("weebill.data").setLevel(logging.ERROR)  # truncation is in the answers
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    console.print(f"{app.title} at http://{shown}:{port} (playground /, endpoints /docs); Ctrl-C stops it",
-                  soft_wrap=True, highlight=False)  # fmt: skip
+    host, port = bound.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    logging.getLogger("weebill.data").setLevel(logging.ERROR)  # of truncation; it is in the answers
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws="none",
                             timeout_graceful_shutdown=STOP_SECONDS)  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
+    line = f"{app.title} at {address} (playground /, endpoints /docs); Ctrl-C stops it"
+    server = _Server(config, lambda: console.print(line, soft_wrap=True, highlight=False))
+    for signal_number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # before uvicorn does, and raised again by it after
+        signal.signal(signal_number, server.stop)
+    server.run(sockets=[bound])
     console.print("stopped; what was accepted is answered", highlight=False)
