@@ -31,12 +31,12 @@ import weebill
 from weebill import Prediction, templates
 
 CLIENTS = (1, 16, 128)
-console = Console()
+console = Console(width=100)
 
 
 @contextlib.contextmanager
-def served(model: Path) -> Iterator[tuple[str, int]]:
-    """Run the server; yield its host and port."""
+def served(model: Path) -> Iterator[tuple[str, int, int]]:
+    """Run the server; yield its host, its port and the number of its process."""
     command = [sys.executable, "-m", "weebill", "serve", str(model), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stderr is not None
@@ -45,7 +45,7 @@ def served(model: Path) -> Iterator[tuple[str, int]]:
         if address is None:
             sys.exit(line + process.stderr.read())
         try:
-            yield address[1], int(address[2])
+            yield address[1], int(address[2]), process.pid
         finally:
             process.terminate()
 
@@ -115,7 +115,7 @@ def main() -> None:
     table = Table("clients", "requests/s", "p50 ms", "p99 ms", "texts a pass", "answers", "lost", "mixed up", "wrong",
                   title=f"weebill serve {arguments.model}, /model/parse")  # fmt: skip
     failures = 0
-    with served(arguments.model) as address:
+    with served(arguments.model) as (*address, _):
         asyncio.run(load(address, expected, 16, 1.0))  # warm
         for clients in CLIENTS:
             tally, texts_a_pass = asyncio.run(load(address, expected, clients, arguments.seconds))
