@@ -77,6 +77,10 @@ class RunDisplay:
                                    f"early stopping on dev {event['metric']}")  # fmt: skip
                 if self.console.is_terminal:
                     self.live.start()
+            case "lesson":
+                lost = "".join(f", {count:,} {why}" for why, count in event["lost"].items() if count)
+                self.console.print(f"{event['learnt']:,} of {event['texts']:,} texts of {event['name']}{lost}",
+                                   highlight=False)  # fmt: skip
             case "ledger" if event["rows"]:
                 self.console.print(f"[yellow]{len(event['rows'])} labels cannot be learnt as annotated[/] (all in "
                                    f"ledger.jsonl); first: {event['rows'][0]}")  # fmt: skip

@@ -58,18 +58,23 @@ def teacher_vectors(
 
     Shape: (len(texts), D)
     """
-    order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), texts[i]))
-    starts = range(0, len(order), BLOCK_TEXTS)
+    numbers = blocks_by_length(texts)
     blocks = []
-    for start in track(
-        starts, description="teacher reads texts", console=Console(stderr=True), disable=not show_progress
+    for rows in track(
+        numbers, description="teacher reads texts", console=Console(stderr=True), disable=not show_progress
     ):
-        block = [texts[i] for i in order[start : start + BLOCK_TEXTS]]
+        block = [texts[i] for i in rows]
         digest = hashlib.sha256("\0".join([fingerprint, *block]).encode("utf-8", "surrogatepass")).hexdigest()
         blocks.append(_block(folder / "teacher" / f"{digest}.npy", block, embed))
     out: Vectors = np.empty((len(texts), blocks[0].shape[1]), dtype=np.float16)
-    out[order] = np.concatenate(blocks)
+    out[[i for rows in numbers for i in rows]] = np.concatenate(blocks)
     return out
+
+
+def blocks_by_length(texts: Sequence[str]) -> list[list[int]]:
+    """Return the numbers of the texts in blocks of similar length, the same for the same texts in any order."""
+    order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), texts[i]))
+    return [order[start : start + BLOCK_TEXTS] for start in range(0, len(order), BLOCK_TEXTS)]
 
 
 def _block(path: Path, texts: Sequence[str], embed: Callable[[Sequence[str]], npt.NDArray[np.float32]]) -> Vectors:
