@@ -3,12 +3,14 @@
 config.json, model.safetensors, tokenizer.json, modules.json, 1_Pooling/, 2_Dense/ …  a sentence-transformers model
 heads/config.json, heads/model.safetensors                                           weebill's intent and tag heads
 golden.jsonl                                                                         what the model gave for fixed texts
-weebill.json                                                                         format_version, encoder, training,
-                                                                                     SHA-256 of the files above
+weebill.json                                                                         format_version, encoder, number of
+                                                                                     parameters, training, SHA-256 of
+                                                                                     the files above
 """
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -180,6 +182,7 @@ def _fill(
         {
             "format_version": FORMAT_VERSION,
             "encoder": config.model_dump(),
+            "parameters": count_parameters(config, tokenizer.vocab_size, heads),
             "training": dict(training),
             "files": files,
         },
@@ -288,6 +291,17 @@ def weight_shapes(config: EncoderConfig, vocab_size: int) -> dict[str, tuple[int
     shapes |= {f"{name}.weight": shape for name, shape in linears.items()}
     shapes |= {f"{name}.bias": shape[:1] for name, shape in linears.items()}
     return shapes | {f"{name}.{kind}": (dim,) for name in norms for kind in ("weight", "bias")}
+
+
+def count_parameters(config: EncoderConfig, vocab_size: int, heads: Heads | None) -> int:
+    """Return how many numbers a model computes with, everything counted: embeddings, fixed positions and heads too.
+
+    Example:
+        >>> count_parameters(EncoderConfig(), vocab_size=8192, heads=None)
+        736640
+    """
+    encoder = sum(math.prod(shape) for shape in weight_shapes(config, vocab_size).values())
+    return encoder + sum(array.size for array in (heads.arrays.values() if heads else ()))
 
 
 def compare_files(folder: Path) -> dict[str, str]:

@@ -71,7 +71,7 @@ def distill(
 ) -> None:
     """Train a small model on what larger ones say of labelled and unlabelled texts.
 
-    Example: `weebill distill massive-tiny --set teachers=[\\"runs/massive\\"] --output runs/tiny`
+    Example: `weebill distill massive-tiny --data-root data --output runs/tiny`
     """
     from weebill.config import DistillRecipe, load_recipe
     from weebill.runs import run_distill

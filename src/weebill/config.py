@@ -168,6 +168,7 @@ class LabelledTexts(Section):
 
     path: str = Field(description="as in data.train of fine-tuning; PATH#SPLIT for one split of it")
     weight: float = Field(1.0, gt=0, le=1000, description="passes over the data set per epoch")
+    generated: bool = Field(False, description="no person labelled it: [agreement] leaves out what teachers doubt")
 
 
 class UnlabelledTexts(Section):
@@ -200,11 +201,12 @@ class SwappingConfig(Section):
 
 
 class AgreementConfig(Section):
-    """Which texts without labels of people, swapped copies too, are left out: those the teachers are not sure of."""
+    """Which texts that no person labelled, swapped copies among them, are left out: those the teachers doubt."""
 
     on: Literal["nothing", "intent", "intent_and_tags"] = Field(
-        "nothing", description="what all teachers must say alike: the likeliest intent; each word's likeliest tag too"
-    )
+        "nothing", description="what all teachers, and the label if there is one, must say alike: the likeliest intent;"
+        " each word's likeliest tag too"
+    )  # fmt: skip
     min_confidence: float = Field(0.0, ge=0, lt=1, description="of the likeliest intent, by the teachers' mean")
 
 

@@ -20,12 +20,12 @@ from weebill.config import DistillRecipe
 from weebill.decoding import TagGrammar
 from weebill.errors import ConfigError, DataError
 from weebill.finetuning import check_metric, dev_scores, lost_labels, settle_boundaries
-from weebill.joint_teacher import JointTeacher, SoftLabels, shared_labels, soft_labels, trusted
+from weebill.joint_teacher import JointTeacher, Labels, SoftLabels, shared_labels, soft_labels, trusted
 from weebill.lessons import Lesson
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import Predictor
 from weebill.schema import Utterance
-from weebill.soft_tags import NO_WORD, inside, word_spans, words_begun_in
+from weebill.soft_tags import NO_WORD, token_log_probs, word_spans, words_begun_in
 from weebill.tags import MISSING
 from weebill.teacher import Vectors, cache_folder, fit_width
 from weebill.tokenizer import Tokenizer
@@ -41,9 +41,10 @@ class _Rows:
     token_ids: list[list[int]]
     soft: SoftLabels | None  # of all texts of the lesson
     words: list[list[int]]  # of each token, the word it begins in
-    later: list[list[int]]  # 1 where a token begins inside its word
+    later: list[list[bool]]  # whether inside it
     gold: data.LabelledRows | None
     chances: npt.NDArray[np.float64] | None  # of a row to be drawn
+    counts: Event  # what the lesson had, and what was left out
     teacher_ND: Vectors | None = None
 
 
@@ -65,7 +66,7 @@ def distill(
         lessons: the texts.
         dev: held-out rows, annotated for the recipe's metric.
         teachers: whose intents and tags are averaged; what they say is kept in `teacher.cache_folder`.
-        on_event: see `train.fit`; "lessons" says how many texts are learnt from, and why others are not.
+        on_event: see `train.fit`; "lesson" says how many of its texts are learnt from.
         tokenizer: for an encoder of random weights; default: as the recipe says.
         sentence_teacher: texts -> embeddings of length 1.
         checkpoint: see `train.fit`.
@@ -76,7 +77,10 @@ def distill(
         ConfigError: teachers, data and recipe do not fit each other.
     """
     if not any(lesson.utterances for lesson in lessons) or not dev:
-        raise DataError(f"expected texts to distill on and dev utterances, got {len(lessons)} lessons and {len(dev)}")
+        raise DataError("expected texts to distill on and dev utterances, got none of one of them; check the data")
+    if sentence_teacher is None and not all(lesson.labels for lesson in lessons):
+        raise ConfigError("data.unlabelled: expected a sentence_teacher, as some texts teach embeddings alone, got "
+                          "none; name one, or let all of them teach labels")  # fmt: skip
     set_seed(recipe.seed)
     intents, tags = shared_labels(teachers)
     labels = [tag[2:] for tag in tags if tag.startswith("B-")]
@@ -94,7 +98,8 @@ def distill(
     misaligned = [one for rows in work.rows if rows.gold for one in rows.gold.misaligned]
     on_event({"event": "ledger", "rows": lost_labels(misaligned, data.check_known_labels(dev, intents, labels))})
     task = Task(work.plan, work.collate, work.losses, lambda: dev_scores(predictor, dev), recipe.metric)
-    return model, fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
+    end = fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
+    return model, end | {"lessons": [rows.counts for rows in work.rows]}
 
 
 def _prepare(
@@ -106,9 +111,11 @@ def _prepare(
     if lesson.labels:
         soft = soft_labels(teachers, [u.text for u in lesson.utterances], model.whole_words, cache_folder())
         if lesson.doubtful:
-            kept_N, lost = trusted(soft, recipe.agreement)
+            kept_N, lost = trusted(soft, lesson.utterances, model.whole_words, Labels(model.intents, model.tags),
+                                   recipe.agreement)  # fmt: skip
     numbers = np.flatnonzero(kept_N)
-    on_event({"event": "lesson", "name": lesson.name, "texts": len(kept_N), "learnt": len(numbers), "lost": lost})
+    counts = {"name": lesson.name, "texts": len(kept_N), "learnt": len(numbers), "lost": lost}
+    on_event({"event": "lesson"} | counts)
     tokenizer, longest = model.encoder.tokenizer, model.encoder.config.max_seq_len
     utterances = [lesson.utterances[i] for i in numbers.tolist()]
     token_ids, words, later = [], [], []
@@ -117,15 +124,14 @@ def _prepare(
         token_ids.append(encoding.token_ids)
         if soft is not None:
             spans = word_spans(utterance.text, model.whole_words)
-            begun = words_begun_in(encoding.offsets, spans)
+            begun, inside = words_begun_in(encoding.offsets, spans)
             words.append([NO_WORD if word == NO_WORD else word + int(soft.first_word_N[number]) for word in begun])
-            later.append([int(w != NO_WORD and start > spans[w][0])
-                          for w, (start, _) in zip(begun, encoding.offsets, strict=True)])  # fmt: skip
+            later.append(inside)
     gold, chances, power = None, None, recipe.loss.intent_sampling_power
     if any(u.intent is not None or u.entities is not None for u in utterances):
         gold = data.label_rows(utterances, tokenizer, longest, model.intents, model.tags)
         chances = data.sampling_weights(gold.intents, power) if power else None
-    return _Rows(lesson, numbers, token_ids, soft, words, later, gold, chances)
+    return _Rows(lesson, numbers, token_ids, soft, words, later, gold, chances, counts)
 
 
 def _add_embeddings(
@@ -148,13 +154,14 @@ class _Distillation:
     """Plans, collates and scores the batches of all lessons."""
 
     def __init__(self, recipe: DistillRecipe, model: MultiTaskModel, rows: Sequence[_Rows]):
-        self.recipe, self.rows, self.tokenizer = recipe, rows, model.encoder.tokenizer
+        self.recipe, self.rows, self.encoder = recipe, rows, model.encoder
+        self.tokenizer = model.encoder.tokenizer
         self.grammar = TagGrammar(model.tags)
         gold = [tags for one in rows if one.gold for tags in one.gold.tags]
         weights = data.class_weights(gold, len(model.tags), recipe.loss.tag_weight_power)
         self.weights_L = torch.from_numpy(weights)
         if not any(one.token_ids for one in rows):
-            raise DataError("expected texts that the teachers are sure of, got none; lower agreement.min_confidence")
+            raise DataError("expected texts that the teachers are sure of, got none; ask for less in [agreement]")
 
     def plan(self, _: int, rng: np.random.Generator) -> list[Plan]:
         plans = []
@@ -175,10 +182,10 @@ class _Distillation:
             tagged_BT = words_BT != NO_WORD
             logs_ML = rows.soft.tags_UL[words_BT[tagged_BT]].astype(np.float32)
             later_M = data.pad([rows.later[i] for i in plan.rows], 0)[tagged_BT] > 0
-            logs_ML[later_M] = inside(logs_ML[later_M], self.grammar)
             known_M = ~np.isnan(logs_ML[:, 0])  # NaN: beyond what a teacher reads
             tagged_BT[tagged_BT] = known_M
-            batch["tagged"], batch["soft_tags"] = torch.from_numpy(tagged_BT), torch.from_numpy(logs_ML[known_M])
+            logs_ML = token_log_probs(logs_ML[known_M], later_M[known_M], self.grammar)
+            batch["tagged"], batch["soft_tags"] = torch.from_numpy(tagged_BT), torch.from_numpy(logs_ML)
             soft_intents_BC = rows.soft.intents_NC[rows.numbers[plan.rows]].astype(np.float32)
             batch["soft_intents"] = torch.from_numpy(soft_intents_BC)
         if rows.gold is not None:
@@ -188,16 +195,18 @@ class _Distillation:
             batch["teacher"] = torch.from_numpy(rows.teacher_ND[plan.rows].astype(np.float32))
         return batch
 
-    def losses(self, model: nn.Module, _: Plan, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, plan: Plan, batch: Batch) -> dict[str, Tensor]:
         loss = self.recipe.loss
         mask_BT = batch["input_ids"] != self.tokenizer.pad_id
-        embedding_BE, intents_BC, tags_BTL = (x.float() for x in model(batch["input_ids"], mask_BT))
         parts = {}
-        if "soft_intents" in batch:
+        if self.rows[plan.source].lesson.labels:
+            embedding_BE, intents_BC, tags_BTL = (x.float() for x in model(batch["input_ids"], mask_BT))
             soft = losses.soft_label_loss(intents_BC, batch["soft_intents"], loss.temperature)
             parts["intents"] = loss.intent_weight * soft
             soft = losses.soft_label_loss(tags_BTL[batch["tagged"]], batch["soft_tags"], loss.temperature)
             parts["tags"] = loss.tag_weight * soft
+        else:
+            embedding_BE = self.encoder.embed(batch["input_ids"], mask_BT).float()
         if "intents" in batch and loss.gold_weight:
             smoothing, weights_L = loss.label_smoothing, self.weights_L.to(tags_BTL.device)
             parts["gold_intents"] = loss.gold_weight * losses.intent_loss(intents_BC, batch["intents"], smoothing)

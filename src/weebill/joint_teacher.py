@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +22,21 @@ from weebill.decoding import TagGrammar
 from weebill.errors import ConfigError
 from weebill.files import write_whole
 from weebill.predictor import Predictor, load
+from weebill.schema import Encoding, Utterance
 from weebill.soft_tags import Span, log_softmax, word_log_probs, word_spans
+from weebill.tags import MISSING, align
 from weebill.teacher import blocks_by_length, model_fingerprint
 
 Logs = npt.NDArray[np.float16]
 Bools = npt.NDArray[np.bool_]
 RULE = "1"  # of soft_tags.py: raise it when the same teacher gives other distributions
+
+
+class Labels(NamedTuple):
+    """The intents and the BIO tags a model chooses from, by number."""
+
+    intents: list[str]
+    tags: list[str]
 
 
 @dataclass(frozen=True)
@@ -82,8 +92,8 @@ def read_joint_teacher(folder: Path | str) -> JointTeacher:
     return JointTeacher(str(folder), predictor, digest.hexdigest())
 
 
-def shared_labels(teachers: Sequence[JointTeacher]) -> tuple[list[str], list[str]]:
-    """Return the intents and tags that all teachers know, in the first one's order.
+def shared_labels(teachers: Sequence[JointTeacher]) -> Labels:
+    """Return the labels that all teachers know, in the first one's order.
 
     Raises:
         ConfigError: one knows others.
@@ -96,7 +106,7 @@ def shared_labels(teachers: Sequence[JointTeacher]) -> tuple[list[str], list[str
                 raise ConfigError(f"teachers: expected {teacher.name} to know the {kind} of {teachers[0].name}, got "
                                   f"{len(got - expected)} others and {len(expected - got)} missing, such as "
                                   f"{min(expected ^ got)!r}; train them on the same labels")  # fmt: skip
-    return list(first.intents), list(first.tags)
+    return Labels(list(first.intents), list(first.tags))
 
 
 def soft_labels(
@@ -138,23 +148,36 @@ def soft_labels(
     return SoftLabels(intents_NC, tags_UL, first_word_N, intents_agree_N, tags_agree_N)
 
 
-def trusted(soft: SoftLabels, rule: AgreementConfig) -> tuple[Bools, dict[str, int]]:
+def trusted(
+    soft: SoftLabels, utterances: Sequence[Utterance], whole_words: bool, labels: Labels, rule: AgreementConfig
+) -> tuple[Bools, dict[str, int]]:
     """Return which texts the teachers are sure of, and how many they are not, by reason.
 
-    Example:
-        >>> logs = np.log(np.array([[0.9, 0.1], [0.6, 0.4], [0.9, 0.1]], dtype=np.float16))
-        >>> soft = SoftLabels(logs, logs, np.arange(3), np.array([True, True, False]), np.array([True, False, True]))
-        >>> trusted(soft, AgreementConfig(on="intent", min_confidence=0.8))
-        (array([ True, False, False]), {'teachers disagree': 1, 'teachers unsure': 1})
+    Where an utterance has labels, its ensemble must agree with those too: a copy with a value that makes no sense there
+    is often read otherwise.
     """
-    agree_N = np.ones(len(soft.intents_NC), dtype=bool)
+    agree_N = np.ones(len(utterances), dtype=bool)
     if rule.on != "nothing":
-        agree_N = agree_N & soft.intents_agree_N
+        best_N = soft.intents_NC.argmax(axis=1)
+        agree_N &= soft.intents_agree_N
+        agree_N &= [u.intent is None or u.intent == labels.intents[i] for u, i in zip(utterances, best_N, strict=True)]
     if rule.on == "intent_and_tags":
-        agree_N = agree_N & soft.tags_agree_N
+        agree_N &= soft.tags_agree_N
+        agree_N &= [_same_tags(soft, i, u, whole_words, labels.tags) for i, u in enumerate(utterances)]
     sure_N = np.exp(soft.intents_NC.max(axis=1).astype(np.float32)) >= rule.min_confidence
-    lost = {"teachers disagree": int((~agree_N).sum()), "teachers unsure": int((agree_N & ~sure_N).sum())}
+    lost = {"doubted": int((~agree_N).sum()), "unsure": int((agree_N & ~sure_N).sum())}
     return agree_N & sure_N, lost
+
+
+def _same_tags(soft: SoftLabels, number: int, utterance: Utterance, whole_words: bool, tags: Sequence[str]) -> bool:
+    """Return whether each word's likeliest tag is its label, where it has one that its words can carry."""
+    if utterance.entities is None:
+        return True
+    words = word_spans(utterance.text, whole_words)
+    gold, _ = align(utterance.entities, Encoding([0] * len(words), words), {tag: i for i, tag in enumerate(tags)})
+    first = soft.first_word_N[number]
+    best = soft.tags_UL[first : first + len(words)].argmax(axis=1).tolist()
+    return all(label in (MISSING, got) for label, got in zip(gold, best, strict=True))
 
 
 def _average(members: Sequence[Logs]) -> tuple[Logs, Bools]:

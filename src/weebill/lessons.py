@@ -21,7 +21,7 @@ class Lesson:
         weight: passes per epoch.
         labels: whether the teachers' intents and tags are learnt.
         embedding: whether the sentence teacher's embeddings are.
-        doubtful: whether texts that the teachers are not sure of are left out.
+        doubtful: whether texts that the teachers doubt are left out.
     """
 
     name: str
@@ -41,8 +41,7 @@ class Lesson:
 
 
 def read_lessons(
-    recipe: DistillRecipe, labelled: Sequence[tuple[str, float, Sequence[Utterance]]], dev: Sequence[Utterance],
-    data_root: Path,
+    recipe: DistillRecipe, labelled: Sequence[Lesson], dev: Sequence[Utterance], data_root: Path
 ) -> list[Lesson]:  # fmt: skip
     """Return the labelled rows, their swapped copies and the texts that the recipe names, no text in two of them.
 
@@ -50,14 +49,14 @@ def read_lessons(
 
     Args:
         recipe: what to read.
-        labelled: name, weight and rows of each labelled data set.
+        labelled: the labelled data sets.
         dev: held-out rows.
         data_root: where paths of texts start from.
 
     Raises:
         DataError: a file that is missing or holds no text.
     """
-    lessons = [Lesson(name, rows, weight, doubtful=False) for name, weight, rows in labelled]
+    lessons = list(labelled)
     seen = {u.text for lesson in lessons for u in lesson.utterances} | {u.text for u in dev}
     if recipe.swapping.copies:
         rows = [u for lesson in lessons for u in lesson.utterances]

@@ -20,7 +20,7 @@ from weebill.errors import ConfigError, MissingExtraError
 from weebill.files import write_whole
 from weebill.formats import read_utterances
 from weebill.joint_teacher import read_joint_teacher
-from weebill.lessons import read_lessons
+from weebill.lessons import Lesson, read_lessons
 from weebill.pairs import read_pairs
 from weebill.pictures import training_curves
 from weebill.provenance import data_fingerprint, training_record
@@ -212,11 +212,14 @@ def run_distill(
     check_output(output)
     _check_paths(recipe)
     if recipe.data.train:
-        labelled = [(s.path, s.weight, _read_split(data_root, s.path, recipe.data.format)) for s in recipe.data.train]
+        labelled = [
+            Lesson(s.path, _read_split(data_root, s.path, recipe.data.format), s.weight, doubtful=s.generated)
+            for s in recipe.data.train
+        ]
         dev = _read_split(data_root, str(recipe.data.dev), recipe.data.format)
     else:
         train, dev = templates.generate()
-        labelled = [("embedded data", 1.0, train)]
+        labelled = [Lesson("embedded data", train, doubtful=False)]
     lessons = read_lessons(recipe, labelled, dev, data_root)
     from weebill.distilling import distill
 

@@ -52,22 +52,21 @@ def word_spans(text: str, whole_words: bool = True) -> list[Span]:
     return spans
 
 
-def words_begun_in(offsets: Sequence[Span], words: Sequence[Span]) -> list[int]:
-    """Return for each token the number of the word it begins in; NO_WORD for one that covers no text.
+def words_begun_in(offsets: Sequence[Span], words: Sequence[Span]) -> tuple[list[int], list[bool]]:
+    """Return for each token the number of the word it begins in, NO_WORD if it covers no text; and whether inside it.
 
     Example:
         >>> words_begun_in([(0, 0), (0, 1), (1, 4), (5, 7), (0, 0)], [(0, 4), (5, 7)])
-        [-1, 0, 0, 1, -1]
+        ([-1, 0, 0, 1, -1], [False, False, True, False, False])
     """
-    found, at = [], 0
+    begun, later, at = [], [], 0
     for start, end in offsets:
-        if start == end:
-            found.append(NO_WORD)
-            continue
-        while at < len(words) and words[at][1] <= start:
+        while start < end and at < len(words) and words[at][1] <= start:
             at += 1
-        found.append(at if at < len(words) and words[at][0] <= start else NO_WORD)
-    return found
+        known = start < end and at < len(words) and words[at][0] <= start
+        begun.append(at if known else NO_WORD)
+        later.append(known and words[at][0] < start)
+    return begun, later
 
 
 def inside(log_probs_NL: Floats, grammar: TagGrammar) -> Floats:
@@ -82,6 +81,16 @@ def inside(log_probs_NL: Floats, grammar: TagGrammar) -> Floats:
     out[:, grammar.insides] = np.logaddexp(log_probs_NL[:, grammar.begins], log_probs_NL[:, grammar.insides])
     out[:, grammar.begins] = -np.inf
     return out
+
+
+def token_log_probs(log_probs_NL: Floats, later_N: npt.NDArray[np.bool_], grammar: TagGrammar) -> Floats:
+    """Return the distributions of tokens, given those of the words they begin in and whether inside them.
+
+    Shape: (N, L), (N,) -> (N, L)
+    """
+    out_NL = log_probs_NL.copy()
+    out_NL[later_N] = inside(log_probs_NL[later_N], grammar)
+    return out_NL
 
 
 def word_log_probs(log_probs_TL: Floats, offsets: Sequence[Span], words: Sequence[Span], grammar: TagGrammar) -> Floats:
@@ -106,7 +115,7 @@ def word_log_probs(log_probs_TL: Floats, offsets: Sequence[Span], words: Sequenc
         >>> np.exp(word_log_probs(two_pieces, [(0, 2), (2, 4)], [(0, 4)], grammar)).round(3).tolist()
         [[0.085, 0.676, 0.239]]
     """
-    begun = words_begun_in(offsets, words)
+    begun, _ = words_begun_in(offsets, words)
     tokens = [t for t, word in enumerate(begun) if word != NO_WORD and (t == 0 or offsets[t] != offsets[t - 1])]
     word_K = np.array([begun[t] for t in tokens], dtype=np.int64)
     scores_KL = log_probs_TL[tokens]
