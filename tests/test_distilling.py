@@ -17,7 +17,7 @@ from weebill.errors import ArtifactError, ConfigError, DataError
 from weebill.finetuning import finetune
 from weebill.formats import write_spans
 from weebill.joint_teacher import Labels, SoftLabels, read_joint_teacher, shared_labels, soft_labels, trusted
-from weebill.lessons import Lesson
+from weebill.lessons import Lesson, read_lessons
 from weebill.runs import run_distill
 from weebill.schema import Entity, Utterance
 from weebill.soft_tags import word_spans
@@ -220,7 +220,8 @@ def test_embeddings_follow_the_sentence_teacher(teachers, rows, dev, tokenizer, 
         return teacher_vectors(embed, "bags", texts, tmp_path, False)
 
     lessons = [_unlabelled(rows[::2]), Lesson("apart", [Utterance(u.text) for u in rows[1::2]], labels=False)]
-    recipe = _recipe(loss={"teacher_projection": "pca"}, training=TRAINING | {"epochs": 12},
+    loss = {"teacher_projection": "pca", "embedding_weight": 2.0, "similarity_weight": 1.0}
+    recipe = _recipe(loss=loss, training=TRAINING | {"epochs": 12},
                      encoder=SMALL | {"embedding_dim": 24})  # fmt: skip
     events = []
     model, _ = distill(recipe, lessons, dev, [teachers["own"]], events.append, tokenizer, sentence_teacher)
@@ -235,6 +236,9 @@ def test_embeddings_follow_the_sentence_teacher(teachers, rows, dev, tokenizer, 
     assert agreement(model.encoder) > agreement(untrained) + 0.2
     evals = [event["losses"] for event in events if event["event"] == "eval"]
     assert evals[-1]["embedding"] < evals[0]["embedding"] and evals[-1]["similarities"] < evals[0]["similarities"]
+    narrow = _recipe(encoder=SMALL | {"embedding_dim": 64})
+    with pytest.raises(ConfigError, match="expected embeddings of the student's 64 dimensions, got 48"):
+        distill(narrow, lessons, dev, [teachers["own"]], lambda event: None, tokenizer, sentence_teacher)
     with pytest.raises(ConfigError, match="expected a sentence_teacher, as some texts teach embeddings alone"):
         distill(recipe, lessons, dev, [teachers["own"]], lambda event: None, tokenizer)
 
@@ -260,6 +264,23 @@ def test_a_run_reads_its_recipe_and_leaves_a_model_that_says_what_it_learnt_from
     model = weebill.MultiTaskModel.load(tmp_path / "student")
     assert record["parameters"] == sum(t.numel() for t in model.state_dict().values())
     assert f"{record['parameters']:,}" in out.getvalue()
+
+
+def test_lessons_take_no_text_twice_and_swap_what_people_labelled(rows, dev, tmp_path):
+    (tmp_path / "a.txt").write_text(f"{rows[0].text}\nfirst one. Second one.\n{dev[0].text}\n", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("".join(f"text {i}\n" for i in range(9)) + "Second one.\n", encoding="utf-8")
+    more = {"path": "b.txt", "max_rows": 4, "learns": ["embedding"], "weight": 2}
+    sources = [{"path": "a.txt", "sentences": True}, more]
+    recipe = _recipe(swapping={"copies": 2, "weight": 0.5}, data={"unlabelled": sources})
+    by_hand, generated = Lesson("people", rows[:20], doubtful=False), Lesson("machine", rows[20:40])
+    *labelled, swapped, a, b = read_lessons(recipe, [by_hand, generated], dev, tmp_path)
+    assert labelled == [by_hand, generated]
+    assert {u.intent for u in swapped.utterances} <= {u.intent for u in by_hand.utterances}
+    assert (swapped.weight, swapped.doubtful) == (0.5, True) and 20 < len(swapped.utterances) <= 40
+    assert [u.text for u in a.utterances] == ["first one.", "Second one."]
+    assert len(b.utterances) == 4 and all(u.text.startswith("text") for u in b.utterances)
+    assert (b.labels, b.embedding, b.weight, a.labels) == (False, True, 2.0, True)
+    assert b.record() == read_lessons(recipe, [by_hand, generated], dev, tmp_path)[-1].record() != a.record()
 
 
 def test_teachers_and_data_that_do_not_fit_are_refused(teachers, rows, dev, tokenizer, tmp_path):

@@ -45,6 +45,14 @@ def test_later_tokens_of_a_word_speak_for_its_beginning_too():
     assert got == pytest.approx(scores / scores.sum())
 
 
+def test_the_example_of_the_documentation():
+    grammar, words = TagGrammar(["O", "B-time", "I-time"]), [(0, 4)]
+    word = word_log_probs(_logs([0.2, 0.6, 0.2], [0.1, 0.2, 0.7]), [(0, 1), (1, 4)], words, grammar)
+    begun, later = words_begun_in([(0, 2), (2, 4)], words)
+    got = np.exp(token_log_probs(word[begun], np.array(later), grammar))
+    assert got.round(3).tolist() == [[0.122, 0.557, 0.322], [0.122, 0.0, 0.878]]
+
+
 def test_a_word_in_many_pieces_is_no_surer_than_one():
     row = [0.3, 0.4, 0.1, 0.1, 0.1]
     inner = [0.3, 0.1, 0.4, 0.1, 0.1]

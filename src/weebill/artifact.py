@@ -298,7 +298,7 @@ def count_parameters(config: EncoderConfig, vocab_size: int, heads: Heads | None
 
     Example:
         >>> count_parameters(EncoderConfig(), vocab_size=8192, heads=None)
-        736640
+        736704
     """
     encoder = sum(math.prod(shape) for shape in weight_shapes(config, vocab_size).values())
     return encoder + sum(array.size for array in (heads.arrays.values() if heads else ()))

@@ -93,8 +93,11 @@ def distill(
     model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, labelled))
     predictor = Predictor(encoder.tokenizer, TorchBackend(model), longest, width, intents, tags, model.whole_words)
     check_metric(recipe.metric, predictor, dev)
+    if sentence_teacher:  # refuse a width before minutes of reading
+        fit_width(sentence_teacher([dev[0].text]), width, recipe.loss.teacher_projection)
     work = _Distillation(recipe, model, [_prepare(recipe, model, lesson, teachers, on_event) for lesson in lessons])
-    _add_embeddings(work.rows, sentence_teacher, width, recipe.loss.teacher_projection)
+    if sentence_teacher:
+        _add_embeddings(work.rows, sentence_teacher, width, recipe.loss.teacher_projection)
     misaligned = [one for rows in work.rows if rows.gold for one in rows.gold.misaligned]
     on_event({"event": "ledger", "rows": lost_labels(misaligned, data.check_known_labels(dev, intents, labels))})
     task = Task(work.plan, work.collate, work.losses, lambda: dev_scores(predictor, dev), recipe.metric)
@@ -135,15 +138,14 @@ def _prepare(
 
 
 def _add_embeddings(
-    all_rows: Sequence[_Rows], teacher: Callable[[Sequence[str]], Vectors] | None, width: int, projection: str
+    all_rows: Sequence[_Rows], teacher: Callable[[Sequence[str]], Vectors], width: int, projection: str
 ) -> None:
     """Set the teacher's embeddings, in the student's width, of the rows that learn them."""
-    if teacher is None:
-        return
-    taught = [rows for rows in all_rows if rows.lesson.embedding]
+    taught = [rows for rows in all_rows if rows.lesson.embedding and rows.token_ids]
     texts = [[rows.lesson.utterances[i].text for i in rows.numbers.tolist()] for rows in taught]
     distinct = list(dict.fromkeys(text for some in texts for text in some))
-    fit_width(teacher(distinct[:1]), width, projection)  # refuses a width before all texts are read
+    if not distinct:
+        return
     vectors_ND = fit_width(teacher(distinct), width, projection)
     place = {text: i for i, text in enumerate(distinct)}
     for rows, some in zip(taught, texts, strict=True):
@@ -205,7 +207,7 @@ class _Distillation:
             parts["intents"] = loss.intent_weight * soft
             soft = losses.soft_label_loss(tags_BTL[batch["tagged"]], batch["soft_tags"], loss.temperature)
             parts["tags"] = loss.tag_weight * soft
-        else:
+        else:  # embeddings alone: no heads, and with [CLS] pooling no other token's last state
             embedding_BE = self.encoder.embed(batch["input_ids"], mask_BT).float()
         if "intents" in batch and loss.gold_weight:
             smoothing, weights_L = loss.label_smoothing, self.weights_L.to(tags_BTL.device)

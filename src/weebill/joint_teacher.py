@@ -41,9 +41,9 @@ class Labels(NamedTuple):
 
 @dataclass(frozen=True)
 class TeacherRecord:
-    """What tells one teacher from another."""
+    """What tells one teacher from another, wherever its folder lies."""
 
-    name: str
+    source: str
     sha256: str
 
 

@@ -13,7 +13,7 @@ from weebill.swapping import swap_values
 
 @dataclass(frozen=True)
 class Lesson:
-    """One set of distinct texts.
+    """One set of texts.
 
     Attributes:
         name: where it comes from, in words.
@@ -42,10 +42,10 @@ class Lesson:
 
 def read_lessons(
     recipe: DistillRecipe, labelled: Sequence[Lesson], dev: Sequence[Utterance], data_root: Path
-) -> list[Lesson]:  # fmt: skip
-    """Return the labelled rows, their swapped copies and the texts that the recipe names, no text in two of them.
+) -> list[Lesson]:
+    """Return the labelled rows, swapped copies of those people labelled, and the texts that the recipe names.
 
-    A text that is labelled is not taken again without its label; one that dev has is not taken at all.
+    A text that was read is not taken again without its label; one that dev has is not taken at all.
 
     Args:
         recipe: what to read.
@@ -59,7 +59,7 @@ def read_lessons(
     lessons = list(labelled)
     seen = {u.text for lesson in lessons for u in lesson.utterances} | {u.text for u in dev}
     if recipe.swapping.copies:
-        rows = [u for lesson in lessons for u in lesson.utterances]
+        rows = [u for lesson in labelled if not lesson.doubtful for u in lesson.utterances]
         swapped = [u for u in swap_values(rows, recipe.swapping.copies, recipe.seed) if u.text not in seen]
         seen |= {u.text for u in swapped}
         lessons.append(Lesson("values swapped", swapped, recipe.swapping.weight))
