@@ -2,6 +2,10 @@
 
 import io
 import json
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +14,9 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 import weebill
-from weebill import joint_teacher, templates
-from weebill.config import AgreementConfig, DistillRecipe, FinetuneRecipe, parse_recipe
+from weebill import MultiTaskModel, SentenceTransformer, joint_teacher, templates
+from weebill.artifact import count_parameters
+from weebill.config import AgreementConfig, DistillRecipe, FinetuneRecipe, load_recipe, parse_recipe
 from weebill.distilling import distill
 from weebill.errors import ArtifactError, ConfigError, DataError
 from weebill.finetuning import finetune
@@ -21,7 +26,7 @@ from weebill.lessons import Lesson, read_lessons
 from weebill.runs import run_distill
 from weebill.schema import Entity, Utterance
 from weebill.soft_tags import word_spans
-from weebill.tags import spans_from_tags
+from weebill.tags import spans_from_tags, tag_vocabulary
 from weebill.teacher import teacher_vectors
 from weebill.tokenizer import Tokenizer
 
@@ -232,7 +237,7 @@ def test_embeddings_follow_the_sentence_teacher(teachers, rows, dev, tokenizer, 
         ours, above = encoder.encode(texts, normalize=True), np.triu_indices(len(texts), 1)
         return np.corrcoef((ours @ ours.T)[above], (theirs @ theirs.T)[above])[0, 1]
 
-    untrained = weebill.SentenceTransformer(recipe.encoder, tokenizer).eval()
+    untrained = SentenceTransformer(recipe.encoder, tokenizer).eval()
     assert agreement(model.encoder) > agreement(untrained) + 0.2
     evals = [event["losses"] for event in events if event["event"] == "eval"]
     assert evals[-1]["embedding"] < evals[0]["embedding"] and evals[-1]["similarities"] < evals[0]["similarities"]
@@ -261,7 +266,7 @@ def test_a_run_reads_its_recipe_and_leaves_a_model_that_says_what_it_learnt_from
     assert [x["name"] for x in lessons] == ["train.jsonl", "values swapped", "texts.txt"]
     assert lessons[2]["texts"] == 2  # what dev or train have is not taken again
     assert lessons[1]["learnt"] == lessons[1]["texts"] - sum(lessons[1]["lost"].values())
-    model = weebill.MultiTaskModel.load(tmp_path / "student")
+    model = MultiTaskModel.load(tmp_path / "student")
     assert record["parameters"] == sum(t.numel() for t in model.state_dict().values())
     assert f"{record['parameters']:,}" in out.getvalue()
 
@@ -298,7 +303,7 @@ def test_teachers_and_data_that_do_not_fit_are_refused(teachers, rows, dev, toke
     finetune(other, few[:40], few[:5], quiet, tokenizer)[0].save(tmp_path / "few")
     with pytest.raises(ConfigError, match=r"teachers: expected .*few to know the intents of .*own, got 0 others and"):
         shared_labels([own, read_joint_teacher(tmp_path / "few")])
-    weebill.SentenceTransformer(other.encoder, tokenizer).save(tmp_path / "encoder")
+    SentenceTransformer(other.encoder, tokenizer).save(tmp_path / "encoder")
     with pytest.raises(ArtifactError, match="expected a model with intent and tag heads, got an encoder"):
         read_joint_teacher(tmp_path / "encoder")
     with pytest.raises(ConfigError, match="teachers: Field required"):
@@ -316,3 +321,30 @@ def test_the_same_seed_gives_the_same_student(teachers, rows, dev, tokenizer):
         return torch.cat([p.flatten() for p in model.parameters()])
 
     assert torch.equal(weights(), weights())
+
+
+def test_the_shipped_recipe_and_the_documentation_tell_the_students_true_size():
+    """With the labels of MASSIVE: 60 intents, 55 entity labels."""
+    intents, tags = [f"i{n}" for n in range(60)], tag_vocabulary(f"l{n}" for n in range(55))
+
+    def size(recipe, vocab_size):
+        heads = MultiTaskModel(SentenceTransformer(recipe.encoder, Tokenizer.packaged()), intents, tags, recipe.heads)
+        numbers = sum(p.numel() for name, p in heads.named_parameters() if "_head." in name)
+        return count_parameters(recipe.encoder, vocab_size, None) + numbers
+
+    tiny = load_recipe("massive-tiny", DistillRecipe)
+    count = size(tiny, tiny.vocab_size)
+    header = (resources.files("weebill") / "recipes" / "massive-tiny.toml").read_text(encoding="utf-8")
+    assert count <= 1_000_000 and f"{count:,} parameters" in header
+    page = (Path(__file__).parent.parent / "docs" / "distill.md").read_text(encoding="utf-8")
+    block = page.split("```toml\n")[1].split("```")[0]
+    documented = parse_recipe(tomllib.loads(block), DistillRecipe, "docs/distill.md")
+    assert (documented.agreement.on, documented.swapping.copies) == ("intent", 3)
+    rows = re.findall(r"^\| (\d) × (\d+), ([\d,]+) tokens(.*?) \|.* \| ([\d,]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    for layers, dim, tokens, other, total in rows:
+        shape = {"num_layers": int(layers), "hidden_dim": int(dim), "num_heads": 4, "ffn_dim": 256, "max_seq_len": 64}
+        heads = {key: int(value) for key, value in re.findall(r"`(\w+_dim) = (\d+)`", other)}
+        shape |= {"embedding_dim": int(dim), "projection": "projection = false" not in other}
+        recipe = _recipe(encoder=shape, heads=heads)
+        assert f"{size(recipe, int(tokens.replace(',', ''))):,}" == total
