@@ -260,7 +260,7 @@ def test_a_run_reads_its_recipe_and_leaves_a_model_that_says_what_it_learnt_from
     )  # fmt: skip
     out = io.StringIO()
     run_distill(recipe, tmp_path / "student", tmp_path, Console(file=out, width=200))
-    assert "150 of 150 texts of train.jsonl" in out.getvalue()
+    assert "train.jsonl: 150 of 150 texts\n" in out.getvalue()
     record = json.loads((tmp_path / "student" / "weebill.json").read_text(encoding="utf-8"))
     lessons = record["training"]["result"]["lessons"]
     assert [x["name"] for x in lessons] == ["train.jsonl", "values swapped", "texts.txt"]

@@ -79,8 +79,8 @@ class RunDisplay:
                     self.live.start()
             case "lesson":
                 lost = "".join(f", {count:,} {why}" for why, count in event["lost"].items() if count)
-                self.console.print(f"{event['learnt']:,} of {event['texts']:,} texts of {event['name']}{lost}",
-                                   highlight=False)  # fmt: skip
+                self.console.print(f"{event['name']}: {event['learnt']:,} of {event['texts']:,} texts{lost}",
+                                   soft_wrap=True, highlight=False)  # fmt: skip
             case "ledger" if event["rows"]:
                 self.console.print(f"[yellow]{len(event['rows'])} labels cannot be learnt as annotated[/] (all in "
                                    f"ledger.jsonl); first: {event['rows'][0]}")  # fmt: skip
