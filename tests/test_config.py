@@ -1,11 +1,11 @@
 import pytest
 
-from weebill.config import FinetuneRecipe, PretrainRecipe, load_recipe, recipe_names
+from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, load_recipe, recipe_names
 from weebill.errors import ConfigError
 
 
 def test_every_shipped_recipe_is_valid():
-    kinds = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}
+    kinds = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe, "distill": DistillRecipe}
     for name in recipe_names():
         valid = []
         for task, kind in kinds.items():

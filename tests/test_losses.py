@@ -204,3 +204,44 @@ def test_intent_loss_falls_as_the_right_logit_rises():
     assert losses.intent_loss(high, target) < losses.intent_loss(low, target)
     oracle = torch.nn.functional.cross_entropy(high, target)
     assert torch.allclose(losses.intent_loss(high, target), oracle)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_soft_label_loss_equals_torchs_divergence_of_softened_logits(temperature):
+    student, teacher = _rows(0), _rows(1)
+    oracle = torch.nn.KLDivLoss(reduction="batchmean")(
+        torch.log_softmax(student / temperature, 1), torch.softmax(teacher / temperature, 1)
+    )
+    got = losses.soft_label_loss(student, torch.log_softmax(teacher, 1), temperature)  # log-probabilities do as well
+    assert got.item() == pytest.approx(temperature**2 * oracle.item(), abs=1e-6)
+    assert losses.soft_label_loss(student, torch.log_softmax(student, 1), temperature).item() == pytest.approx(
+        0, abs=1e-6
+    )
+
+
+def test_soft_label_loss_falls_towards_the_teacher_and_rises_away_from_it():
+    teacher = torch.log(torch.tensor([[0.6, 0.3, 0.1]]))
+    values = [
+        losses.soft_label_loss((1 - t) * torch.zeros(1, 3) + t * teacher, teacher, 2.0).item() for t in (0, 0.5, 1)
+    ]
+    assert values[0] > values[1] > values[2]
+    assert losses.soft_label_loss(-teacher, teacher, 2.0).item() > values[0]
+
+
+def test_soft_label_loss_pulls_down_what_the_teacher_rules_out():
+    teacher = torch.tensor([[math.log(0.5), math.log(0.5), -math.inf]])
+    student = torch.zeros(1, 3, requires_grad=True)
+    loss = losses.soft_label_loss(student, teacher, 2.0)
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert student.grad[0, 2] > 0 > student.grad[0, 0]
+    assert losses.soft_label_loss(student[:0], teacher[:0], 2.0).item() == 0.0
+
+
+def test_the_gradient_of_soft_labels_keeps_its_size_as_the_temperature_grows():
+    norms = []
+    for temperature in (5.0, 50.0):
+        student = _rows(0).requires_grad_()
+        losses.soft_label_loss(student, torch.log_softmax(_rows(1), 1), temperature).backward()
+        norms.append(student.grad.norm().item())
+    assert norms[0] == pytest.approx(norms[1], rel=0.2)

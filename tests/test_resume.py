@@ -17,9 +17,9 @@ from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from weebill import templates
-from weebill.config import FinetuneRecipe, PretrainRecipe, parse_recipe
+from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, parse_recipe
 from weebill.errors import ArtifactError, ConfigError, TrainingInterrupted
-from weebill.runs import run_finetune, run_pretrain, training_folder
+from weebill.runs import run_distill, run_finetune, run_pretrain, training_folder
 from weebill.train import TrainingStopped
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
@@ -48,7 +48,12 @@ def root(tmp_path_factory):
         for u in rows
     ]
     (folder / "nlu.jsonl").write_text("".join(json.dumps(s) + "\n" for s in spans), encoding="utf-8")
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEEBILL_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        teacher = parse_recipe(FINETUNE | {"training": {"epochs": 1, "evals": 1}}, FinetuneRecipe, "t")
+        run_finetune(teacher, folder / "teacher", folder, Console(file=io.StringIO()))
+        yield folder
 
 
 PRETRAIN = {
@@ -67,14 +72,25 @@ FINETUNE = {
     "data": {"train": ["nlu.jsonl"], "dev": "nlu.jsonl"},
 }
 
+DISTILL = {
+    "encoder": SMALL,
+    "training": TRAINING | {"epochs": 1},
+    "teachers": ["teacher"],
+    "sentence_teacher": "teacher",
+    "swapping": {"copies": 1},
+    "loss": {"token_dropout": 0.1},
+    "data": {"train": ["nlu.jsonl"], "unlabelled": ["texts.txt"], "dev": "nlu.jsonl"},
+}
+TASKS = {
+    "pretrain": (PRETRAIN, PretrainRecipe, run_pretrain),
+    "finetune": (FINETUNE, FinetuneRecipe, run_finetune),
+    "distill": (DISTILL, DistillRecipe, run_distill),
+}
+
 
 def _run(task, output, root, resume=False, **changes):
-    values = (PRETRAIN if task == "pretrain" else FINETUNE) | changes
-    console = Console(file=io.StringIO())
-    if task == "pretrain":
-        run_pretrain(parse_recipe(values, PretrainRecipe, "t"), output, root, console, resume=resume)
-    else:
-        run_finetune(parse_recipe(values, FinetuneRecipe, "t"), output, root, console, resume=resume)
+    values, kind, run = TASKS[task]
+    run(parse_recipe(values | changes, kind, "t"), output, root, Console(file=io.StringIO()), resume=resume)
 
 
 def _outcome(folder):
@@ -92,12 +108,12 @@ def _outcome(folder):
 def whole(root, tmp_path_factory):
     """Runs that were never stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    for task in ("pretrain", "finetune"):
+    for task in TASKS:
         _run(task, folder / task, root)
-    return {task: _outcome(folder / task) for task in ("pretrain", "finetune")}
+    return {task: _outcome(folder / task) for task in TASKS}
 
 
-@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+@pytest.mark.parametrize("task", TASKS)
 def test_a_run_that_crashes_again_and_again_ends_with_the_same_bits(task, root, whole, tmp_path, monkeypatch):
     from weebill import train
 
@@ -126,11 +142,10 @@ def test_a_run_that_crashes_again_and_again_ends_with_the_same_bits(task, root, 
     assert not training_folder(output).exists()
 
 
-@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+@pytest.mark.parametrize("task", TASKS)
 def test_a_killed_process_ends_with_the_same_bits(task, root, whole, tmp_path):
     output, recipe = tmp_path / "out", tmp_path / "recipe.toml"
-    values = PRETRAIN if task == "pretrain" else FINETUNE
-    sets = [f"--set={section}={json.dumps(value)}" for section, value in values.items()]
+    sets = [f"--set={section}={json.dumps(value)}" for section, value in TASKS[task][0].items()]
     recipe.write_text(f'task = "{task}"\n', encoding="utf-8")
     command = [sys.executable, "-m", "weebill", task, str(recipe), "--data-root", str(root), "--output", str(output)]
     checkpoint = training_folder(output) / "checkpoint.safetensors"

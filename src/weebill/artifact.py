@@ -4,12 +4,14 @@ config.json, model.safetensors, tokenizer.json, modules.json, 1_Pooling/, 2_Dens
 heads/config.json, heads/model.safetensors                                           weebill's intent and tag heads
 model.onnx                                                                           instead of all weights, if exported
 golden.jsonl                                                                         what the model gave for fixed texts
-weebill.json                                                                         format_version, encoder, training,
-                                                                                     SHA-256 of the files above
+weebill.json                                                                         format_version, encoder, number of
+                                                                                     parameters, training, SHA-256 of
+                                                                                     the files above
 """
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -155,7 +157,12 @@ def _fill(
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors makes them private to whoever trained the model
     files = {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    meta = {"format_version": FORMAT_VERSION, "encoder": config.model_dump(), "training": dict(training)}
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "encoder": config.model_dump(),
+        "parameters": count_parameters(config, tokenizer.vocab_size, heads),
+        "training": dict(training),
+    }
     if graph is not None:
         meta["onnx"] = dict(graph.checks)
     _json(folder / "weebill.json", meta | {"files": files})
@@ -319,6 +326,17 @@ def weight_shapes(config: EncoderConfig, vocab_size: int) -> dict[str, tuple[int
     shapes |= {f"{name}.weight": shape for name, shape in linears.items()}
     shapes |= {f"{name}.bias": shape[:1] for name, shape in linears.items()}
     return shapes | {f"{name}.{kind}": (dim,) for name in norms for kind in ("weight", "bias")}
+
+
+def count_parameters(config: EncoderConfig, vocab_size: int, heads: Heads | None) -> int:
+    """Return how many numbers a model computes with, everything counted: embeddings, fixed positions and heads too.
+
+    Example:
+        >>> count_parameters(EncoderConfig(), vocab_size=8192, heads=None)
+        736704
+    """
+    encoder = sum(math.prod(shape) for shape in weight_shapes(config, vocab_size).values())
+    return encoder + sum(array.size for array in (heads.arrays.values() if heads else ()))
 
 
 def compare_files(folder: Path) -> dict[str, str]:

@@ -68,6 +68,20 @@ def finetune(
 
 
 @app.command()
+def distill(
+    recipe: Recipe, output: Output, set: Sets = None, data_root: Root = Path("data"), resume: Resume = False
+) -> None:
+    """Train a small model on what larger ones say of labelled and unlabelled texts.
+
+    Example: `weebill distill massive-tiny --data-root data --output runs/tiny`
+    """
+    from weebill.config import DistillRecipe, load_recipe
+    from weebill.runs import run_distill
+
+    run_distill(load_recipe(recipe, DistillRecipe, set or ()), output, data_root, console, resume=resume)
+
+
+@app.command()
 def evaluate(
     model: Model,
     data: Annotated[Path | None, typer.Option(help="Labelled data; default: the embedded dev split.")] = None,

@@ -9,9 +9,9 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from weebill.errors import ConfigError
 
@@ -111,18 +111,18 @@ class Source(Section):
     neighbours: bool = Field(False, description="of texts: pairs of a sentence and the next one, as weak positives")
 
 
+def _paths_alone(value: Any) -> Any:
+    """Let a list of sections name one by its path alone."""
+    return [{"path": v} if isinstance(v, str) else v for v in value] if isinstance(value, list) else value
+
+
 class PretrainData(Section):
     """Where pretraining data comes from. Paths are relative to `--data-root`; none given = the embedded data."""
 
-    train: tuple[Source, ...] = ()
+    train: Annotated[tuple[Source, ...], BeforeValidator(_paths_alone)] = ()
     dev: str | None = Field(None, description="scored pairs")
     format: str | None = Field(None, description="of pairs: sts, qqp or pairs; default: guessed from each file")
     tokenizer_texts: tuple[str, ...] = Field((), description="more texts for tokenizer = train: lines, or PATH#SPLIT")
-
-    @field_validator("train", mode="before")
-    @classmethod
-    def _paths_alone(cls, value: Any) -> Any:
-        return [{"path": v} if isinstance(v, str) else v for v in value] if isinstance(value, list) else value
 
 
 class PretrainLoss(Section):
@@ -163,8 +163,70 @@ class FinetuneLoss(Section):
     token_dropout: float = Field(0.0, ge=0, lt=1, description="share of tokens read as [MASK] in training")
 
 
+class LabelledTexts(Section):
+    """One labelled data set to distill on; a recipe may give its path alone."""
+
+    path: str = Field(description="as in data.train of fine-tuning; PATH#SPLIT for one split of it")
+    weight: float = Field(1.0, gt=0, le=1000, description="passes over the data set per epoch")
+    generated: bool = Field(False, description="no person labelled it: [agreement] leaves out what teachers doubt")
+
+
+class UnlabelledTexts(Section):
+    """Texts that only teachers label; a recipe may give their path alone."""
+
+    path: str = Field(description="texts, one a line; plain or .gz, or a folder of such files")
+    weight: float = Field(1.0, gt=0, le=1000, description="passes over the texts per epoch")
+    max_rows: int | None = Field(None, ge=1, description="a seeded sample of so many texts; default: all")
+    sentences: bool = Field(False, description="one row per sentence instead of per line")
+    learns: tuple[Literal["labels", "embedding"], ...] = Field(
+        ("labels", "embedding"), min_length=1, description="labels: from the teachers; embedding: sentence_teacher"
+    )
+
+
+class DistillData(Section):
+    """Where the texts come from. Paths are relative to `--data-root`; no train and dev = the embedded data."""
+
+    train: Annotated[tuple[LabelledTexts, ...], BeforeValidator(_paths_alone)] = ()
+    unlabelled: Annotated[tuple[UnlabelledTexts, ...], BeforeValidator(_paths_alone)] = ()
+    dev: str | None = None
+    format: str | None = Field(None, description="of labelled data; default: guessed from each file")
+    tokenizer_texts: tuple[str, ...] = Field((), description="more texts for tokenizer = train: lines, or PATH#SPLIT")
+
+
+class SwappingConfig(Section):
+    """Copies of the labelled rows with every entity's value swapped for another one of its label."""
+
+    copies: int = Field(0, ge=0, le=100, description="per row; 0 = off")
+    weight: float = Field(1.0, gt=0, le=1000, description="passes over the copies per epoch")
+
+
+class AgreementConfig(Section):
+    """Which texts that no person labelled, swapped copies among them, are left out: those the teachers doubt."""
+
+    on: Literal["nothing", "intent", "intent_and_tags"] = Field(
+        "nothing", description="what all teachers, and the label if there is one, must say alike: the likeliest intent;"
+        " each word's likeliest tag too"
+    )  # fmt: skip
+    min_confidence: float = Field(0.0, ge=0, lt=1, description="of the likeliest intent, by the teachers' mean")
+
+
+class DistillLoss(FinetuneLoss):
+    """Sum of the divergences from the teachers, and of the gold labels' cross-entropy on labelled rows."""
+
+    temperature: float = Field(2.0, gt=0, description="of intents and tags; above 1 shows what is nearly right, too")
+    intent_weight: float = Field(1.0, ge=0, description="of the teachers' intents")
+    tag_weight: float = Field(1.0, ge=0, description="of the teachers' tags")
+    gold_weight: float = Field(0.5, ge=0, description="of gold intents and tags")
+    embedding_weight: float = Field(0.3, ge=0, description="of the distance to the sentence teacher's embeddings")
+    similarity_weight: float = Field(0.1, ge=0, description="of the batch's similarities by the sentence teacher")
+    similarity_temperature: float = Field(0.05, gt=0)
+    teacher_projection: Literal["none", "pca"] = Field(
+        "none", description="pca: bring the sentence teacher's embeddings to the student's width"
+    )
+
+
 class Recipe(Section):
-    """What both kinds of recipe share."""
+    """What all kinds of recipe share."""
 
     seed: int = 0
     tokenizer: str = Field("packaged", description='"packaged", "train" (on the training texts), or a folder')
@@ -199,6 +261,20 @@ class FinetuneRecipe(Recipe):
     data: DataConfig = DataConfig()
     heads: HeadsConfig = HeadsConfig()
     loss: FinetuneLoss = FinetuneLoss()
+
+
+class DistillRecipe(Recipe):
+    """Train a small model on what larger ones say of labelled and unlabelled texts."""
+
+    task: Literal["distill"] = "distill"
+    metric: Literal["intent_accuracy", "span_f1", "exact_match"] = "exact_match"
+    teachers: tuple[str, ...] = Field(min_length=1, description="model folders with heads; several are averaged")
+    sentence_teacher: str | None = Field(None, description="whose embeddings the student's follow; as start")
+    data: DistillData = DistillData()
+    swapping: SwappingConfig = SwappingConfig()
+    agreement: AgreementConfig = AgreementConfig()
+    heads: HeadsConfig = HeadsConfig()
+    loss: DistillLoss = DistillLoss()
 
 
 RecipeT = TypeVar("RecipeT", bound=Recipe)

@@ -241,6 +241,22 @@ def epoch_batches(
     return batches
 
 
+def passes(
+    lengths: Sequence[int],
+    weight: float,
+    batch_size: int,
+    rng: np.random.Generator,
+    weights: npt.NDArray[np.float64] | None = None,
+) -> list[Ints]:
+    """Return the batches of `weight` passes over the rows; of a part of a pass, that share of its batches."""
+    whole, rest = divmod(weight, 1.0)
+    batches = [b for _ in range(int(whole)) for b in epoch_batches(lengths, batch_size, rng, weights)]
+    if rest:
+        part = epoch_batches(lengths, batch_size, rng, weights)
+        batches += part[: max(1, round(len(part) * rest))]
+    return batches
+
+
 def mask_tokens(input_ids_BT: Ints, tokenizer: ModelTokenizer, fraction: float, rng: np.random.Generator) -> Ints:
     """Return the batch with `fraction` of its tokens, special ones aside, read as [MASK]: no word is always there.
 

@@ -1,6 +1,6 @@
 """Fine-tuning as a task for the loop: intent and entities of annotated utterances on one encoder. Reads no files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from weebill import data, losses
 from weebill.backend import TorchBackend
 from weebill.checkpoint import Checkpoint
-from weebill.config import FinetuneRecipe
+from weebill.config import FinetuneRecipe, HeadsConfig
 from weebill.errors import ConfigError, DataError
 from weebill.evaluate import evaluate
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import Predictor
 from weebill.schema import Utterance
-from weebill.tags import MISSING, tag_vocabulary
+from weebill.tags import MISSING, Misaligned, tag_vocabulary
 from weebill.tokenizer import Tokenizer
 from weebill.train import Batch, Event, OnEvent, Plan, Task, fit, start_encoder
 
@@ -41,16 +41,9 @@ def finetune(
     if not intents:
         raise DataError("expected training rows with an intent, got none; add an intent to the rows")
     tags = tag_vocabulary(labels)
-    heads = recipe.heads
-    if heads.entity_boundaries == "auto":
-        boundaries = "words" if data.entities_are_whole_words(train) else "any"
-        heads = heads.model_copy(update={"entity_boundaries": boundaries})
-    model = MultiTaskModel(encoder, intents, tags, heads)
+    model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, train))
     rows = data.label_rows(train, encoder.tokenizer, longest, intents, tags)
-    ledger = [{"source": u.source, "text": u.text, "label": m.entity.label, "start": m.entity.start,
-               "end": m.entity.end, "reason": m.reason} for u, m in rows.misaligned]  # fmt: skip
-    ledger += [{"source": places[0], "label": what, "reason": f"in dev {len(places)} times, never in train"}
-               for what, places in data.check_known_labels(dev, intents, labels).items()]  # fmt: skip
+    ledger = lost_labels(rows.misaligned, data.check_known_labels(dev, intents, labels))
     on_event({"event": "ledger", "rows": ledger})
     weights_L = torch.from_numpy(data.class_weights(rows.tags, len(tags), recipe.loss.tag_weight_power))
     power = recipe.loss.intent_sampling_power
@@ -85,13 +78,43 @@ def finetune(
         encoder.tokenizer, TorchBackend(model), longest, encoder.config.embedding_dim, intents, tags, model.whole_words
     )
 
-    def evaluate_dev() -> dict[str, float]:
-        report = evaluate(predictor, dev, show_progress=False)
-        names = ("intent_accuracy", "tag_loss", "tag_accuracy", "span_f1", "exact_match")
-        return {name: value for name in names if (value := getattr(report, name)) is not None}
-
-    if getattr(evaluate(predictor, dev[:1], show_progress=False), recipe.metric) is None:
-        raise ConfigError(f"metric = {recipe.metric!r} needs dev rows annotated for it; choose another metric")
-    task = Task(plan, collate, loss_parts, evaluate_dev, recipe.metric)
+    check_metric(recipe.metric, predictor, dev)
+    task = Task(plan, collate, loss_parts, lambda: dev_scores(predictor, dev), recipe.metric)
     end = fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
     return model, end, ledger
+
+
+def settle_boundaries(heads: HeadsConfig, train: Sequence[Utterance]) -> HeadsConfig:
+    """Return the heads with `entity_boundaries` decided: "auto" looks at the training rows."""
+    if heads.entity_boundaries != "auto":
+        return heads
+    boundaries = "words" if data.entities_are_whole_words(train) else "any"
+    return heads.model_copy(update={"entity_boundaries": boundaries})
+
+
+def lost_labels(
+    misaligned: Sequence[tuple[Utterance, Misaligned]], unknown: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """Return the ledger: entities that no tokens carry, and labels of dev that cannot be learnt, with their places."""
+    ledger: list[dict[str, Any]] = [
+        {"source": u.source, "text": u.text, "label": m.entity.label, "start": m.entity.start, "end": m.entity.end,
+         "reason": m.reason} for u, m in misaligned]  # fmt: skip
+    return ledger + [{"source": places[0], "label": what, "reason": f"in dev {len(places)} times, never in train"}
+                     for what, places in unknown.items()]  # fmt: skip
+
+
+def check_metric(metric: str, predictor: Predictor, dev: Sequence[Utterance]) -> None:
+    """Refuse a metric that dev is not annotated for.
+
+    Raises:
+        ConfigError: its first row has no such score.
+    """
+    if getattr(evaluate(predictor, dev[:1], show_progress=False), metric) is None:
+        raise ConfigError(f"metric = {metric!r} needs dev rows annotated for it; choose another metric")
+
+
+def dev_scores(predictor: Predictor, dev: Sequence[Utterance]) -> dict[str, float]:
+    """Return the scores that a run shows, of those that dev is annotated for."""
+    report = evaluate(predictor, dev, show_progress=False)
+    names = ("intent_accuracy", "tag_loss", "tag_accuracy", "span_f1", "exact_match")
+    return {name: value for name in names if (value := getattr(report, name)) is not None}

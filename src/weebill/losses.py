@@ -162,6 +162,25 @@ def similarity_distillation_loss(student_ND: Tensor, teacher_ND: Tensor, tempera
     return F.kl_div(student_NN.log_softmax(1), teacher_NN.log_softmax(1), log_target=True, reduction="batchmean")
 
 
+def soft_label_loss(logits_NC: Tensor, teacher_log_probs_NC: Tensor, temperature: float) -> Tensor:
+    """Return T² · KL(teacher || student), the mean over rows, both softened by the temperature T; no row gives 0.
+
+    The teacher's softened distribution is its probabilities to the power 1/T, scaled to sum to 1: what softmax(logits
+    / T) is, without the logits. T² keeps the gradient's size as T grows.
+
+    Args:
+        logits_NC: the student's.
+        teacher_log_probs_NC: minus infinity for what the teacher rules out.
+        temperature: T.
+
+    Shape: (N, C), (N, C) -> ()
+    Source: Hinton et al. 2015, section 2; torch.nn.functional.kl_div is the oracle.
+    """
+    teacher_NC = (teacher_log_probs_NC / temperature).softmax(dim=-1)
+    student_NC = (logits_NC / temperature).log_softmax(dim=-1)
+    return F.kl_div(student_NC, teacher_NC, reduction="sum") * temperature**2 / max(1, len(logits_NC))
+
+
 def masked_lm_loss(logits_NV: Tensor, token_ids_N: Tensor) -> Tensor:
     """Return the mean cross-entropy of the masked tokens, in nats per token; no token gives 0.
 

@@ -79,12 +79,7 @@ class _MixTask:
             if not source.first_epoch <= epoch <= (source.last_epoch or epoch):
                 continue
             lengths = self.lengths[source.rows_NK].max(axis=1)
-            passes, rest = divmod(source.weight, 1.0)
-            batches = [
-                b for _ in range(int(passes)) for b in data.epoch_batches(lengths, self.recipe.training.batch_size, rng)
-            ]
-            if rest:
-                batches += _share(data.epoch_batches(lengths, self.recipe.training.batch_size, rng), rest)
+            batches = data.passes(lengths, source.weight, self.recipe.training.batch_size, rng)
             plans += [Plan(number, rows) for rows in batches if len(rows) > 1]
         if not plans:
             raise ConfigError(f"data.train: expected a data set for every epoch, got none for epoch {epoch}; change "
@@ -190,10 +185,6 @@ class _MixTask:
                            margin=loss.margin, temperature=loss.temperature), inputs  # fmt: skip
         return partial(losses.in_batch_negatives_loss, group_N=groups_N, candidate_group_M=candidate_groups_M,
                        temperature=loss.temperature, symmetric=loss.symmetric), inputs  # fmt: skip
-
-
-def _share(batches: list[data.Ints], share: float) -> list[data.Ints]:
-    return batches[: max(1, round(len(batches) * share))]
 
 
 def pretrain(

@@ -73,11 +73,15 @@ class RunDisplay:
             self.log.flush()
         match event["event"]:
             case "start":
-                self.console.print(trainable(event["table"]))
+                self.console.print(trainable(event["table"], event["fixed"]))
                 self.console.print(f"device {event['device']}, precision {event['precision']}, "
                                    f"early stopping on dev {event['metric']}")  # fmt: skip
                 if self.console.is_terminal:
                     self.live.start()
+            case "lesson":
+                lost = "".join(f", {count:,} {why}" for why, count in event["lost"].items() if count)
+                self.console.print(f"{event['name']}: {event['learnt']:,} of {event['texts']:,} texts{lost}",
+                                   soft_wrap=True, highlight=False)  # fmt: skip
             case "ledger" if event["rows"]:
                 self.console.print(f"[yellow]{len(event['rows'])} labels cannot be learnt as annotated[/] (all in "
                                    f"ledger.jsonl); first: {event['rows'][0]}")  # fmt: skip
@@ -143,12 +147,14 @@ def merge_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
             progress.stop()
 
 
-def trainable(rows: Sequence[tuple[str, int, float]]) -> Table:
-    """Return the table of what trains and how fast."""
+def trainable(rows: Sequence[tuple[str, int, float]], fixed: int) -> Table:
+    """Return the table of what trains and how fast; `fixed` numbers, such as sinusoidal positions, do not."""
     table = Table("part", "parameters", "peak learning rate", title="what trains")
     for part, count, rate in rows:
         table.add_row(part, f"{count:,}", f"{rate:.2e}")
-    table.add_row("total", f"{sum(r[1] for r in rows):,}", "")
+    if fixed:
+        table.add_row("fixed positions", f"{fixed:,}", "")
+    table.add_row("total", f"{sum(r[1] for r in rows) + fixed:,}", "")
     return table
 
 

@@ -14,11 +14,13 @@ from rich.console import Console
 from weebill import templates
 from weebill.artifact import check_output
 from weebill.bert import read_start
-from weebill.config import FinetuneRecipe, PretrainRecipe, Source
+from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, Source
 from weebill.corpus import stream_texts
 from weebill.errors import ConfigError, MissingExtraError
 from weebill.files import write_whole
 from weebill.formats import read_utterances
+from weebill.joint_teacher import read_joint_teacher
+from weebill.lessons import Lesson, read_lessons
 from weebill.pairs import read_pairs
 from weebill.pictures import training_curves
 from weebill.provenance import data_fingerprint, training_record
@@ -31,8 +33,10 @@ from weebill.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from weebill.checkpoint import Checkpoint
 
+AnyRecipe = PretrainRecipe | FinetuneRecipe | DistillRecipe
 
-def _check_paths(recipe: PretrainRecipe | FinetuneRecipe) -> None:
+
+def _check_paths(recipe: AnyRecipe) -> None:
     if bool(recipe.data.train) != bool(recipe.data.dev):
         raise ConfigError("data: expected both train and dev, or neither for the embedded data, got only one of them")
 
@@ -43,9 +47,7 @@ def _read_split(root: Path, name: str, format: str | None) -> list[Utterance]:
     return read_utterances(root / path, format=format, split=part if mark else None)
 
 
-def _tokenizer(
-    recipe: PretrainRecipe | FinetuneRecipe, texts: Iterable[str], data_root: Path, console: Console
-) -> Tokenizer | None:
+def _tokenizer(recipe: AnyRecipe, texts: Iterable[str], data_root: Path, console: Console) -> Tokenizer | None:
     """Train the tokenizer a recipe asks for, on the training texts and those it names beside them."""
     if recipe.tokenizer != "train" or recipe.start is not None:
         return None
@@ -76,9 +78,7 @@ def training_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}.training")
 
 
-def _checkpoint(
-    output: Path, resume: bool, recipe: PretrainRecipe | FinetuneRecipe, data: Sequence[Any]
-) -> "Checkpoint":
+def _checkpoint(output: Path, resume: bool, recipe: AnyRecipe, data: Sequence[Any]) -> "Checkpoint":
     """Return the run's checkpoint; one that is there already is gone on with, never written over.
 
     Raises:
@@ -110,7 +110,7 @@ def _notes(folder: Path, events: Sequence[Mapping[str, Any]], console: Console) 
 
 
 def _run(
-    recipe: PretrainRecipe | FinetuneRecipe,
+    recipe: AnyRecipe,
     output: Path,
     inputs: Sequence[Any],
     console: Console,
@@ -198,3 +198,36 @@ def run_finetune(
     _run(recipe, output, [*train, *dev], console, resume,
          lambda display, checkpoint: finetune(recipe, train, dev, display, tokenizer, checkpoint, resume)[:2]
          )  # fmt: skip
+
+
+def run_distill(
+    recipe: DistillRecipe,
+    output: Path,
+    data_root: Path,
+    console: Console,
+    tokenizer: Tokenizer | None = None,
+    resume: bool = False,
+) -> None:
+    """Distill by recipe and write the model folder; `resume` goes on with a run that was stopped."""
+    check_output(output)
+    _check_paths(recipe)
+    if recipe.data.train:
+        labelled = [
+            Lesson(s.path, _read_split(data_root, s.path, recipe.data.format), s.weight, doubtful=s.generated)
+            for s in recipe.data.train
+        ]
+        dev = _read_split(data_root, str(recipe.data.dev), recipe.data.format)
+    else:
+        train, dev = templates.generate()
+        labelled = [Lesson("embedded data", train, doubtful=False)]
+    lessons = read_lessons(recipe, labelled, dev, data_root)
+    from weebill.distilling import distill
+
+    teachers = [read_joint_teacher(folder) for folder in recipe.teachers]
+    sentence_teacher = _teacher(recipe.sentence_teacher) if recipe.sentence_teacher else None
+    texts = (u.text for lesson in lessons for u in lesson.utterances)
+    tokenizer = tokenizer or _tokenizer(recipe, texts, data_root, console)
+    inputs = [*(t.record() for t in teachers), *(lesson.record() for lesson in lessons), *dev]
+    _run(recipe, output, inputs, console, resume,
+         lambda display, checkpoint: distill(recipe, lessons, dev, teachers, display, tokenizer, sentence_teacher,
+                                             checkpoint, resume))  # fmt: skip

@@ -71,7 +71,7 @@ class Mix:
         if loss in TEXT_LOSSES:
             self.add_texts(spec, (text for pair in pairs for text in (pair.a, pair.b)))
             return
-        pairs = _sample(pairs, spec.max_rows, self.recipe.seed)
+        pairs = sample(pairs, spec.max_rows, self.recipe.seed)
         if loss == "cosent":
             if len({p.score for p in pairs}) < 2:
                 raise DataError(f"{spec.path}: loss 'cosent' expects pairs with different scores, got {len(pairs)} "
@@ -93,7 +93,7 @@ class Mix:
         if loss not in TEXT_LOSSES:
             raise ConfigError(f"data.train: {spec.path}: loss {loss!r} expects pairs or triplets, got plain texts; "
                               f"set its loss to one of {', '.join(TEXT_LOSSES)}")  # fmt: skip
-        chosen = _sample(list(dict.fromkeys(texts)), spec.max_rows, self.recipe.seed)
+        chosen = sample(list(dict.fromkeys(texts)), spec.max_rows, self.recipe.seed)
         self._add(spec, [[self._number(text)] for text in chosen])
 
     def records(self) -> list[SourceRecord]:
@@ -148,13 +148,14 @@ def read_mix(recipe: config.PretrainRecipe, data_root: Path) -> Mix:
         if spec.neighbours:
             mix.add_pairs(spec, _neighbours(path))
         elif path.is_dir() or (format is None and not is_pair_file(path)):
-            mix.add_texts(spec, _texts(path, spec.sentences))
+            mix.add_texts(spec, texts_of(path, spec.sentences))
         else:
             mix.add_pairs(spec, read_pairs(path, format))
     return mix
 
 
-def _texts(path: Path, sentences: bool) -> Iterator[str]:
+def texts_of(path: Path, sentences: bool) -> Iterator[str]:
+    """Yield the texts of a file or folder, one per line or per sentence, without white space around them."""
     for line in stream_texts([path]):
         for text in _SENTENCE_END.split(line.strip()) if sentences else [line.strip()]:
             if text:
@@ -173,7 +174,8 @@ def _neighbours(path: Path) -> list[ScoredPair]:
     return pairs
 
 
-def _sample(rows: Sequence[T], count: int | None, seed: int) -> Sequence[T]:
+def sample(rows: Sequence[T], count: int | None, seed: int) -> Sequence[T]:
+    """Return `count` of the rows in their order, the same ones for the same seed; all if there are no more."""
     if count is None or len(rows) <= count:
         return rows
     chosen = np.random.default_rng(seed).choice(len(rows), size=count, replace=False)

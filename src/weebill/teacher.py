@@ -68,19 +68,25 @@ def teacher_vectors(
         for digest, vector_D in _read_block(path):
             if digest in wanted:
                 found[wanted[digest]] = vector_D
-    missing = sorted((i for i in range(len(texts)) if i not in found), key=lambda i: (len(texts[i]), texts[i]))
-    for start in track(
-        range(0, len(missing), BLOCK_TEXTS),
+    missing = [i for i in range(len(texts)) if i not in found]
+    for rows in track(
+        blocks_by_length([texts[i] for i in missing]),
         description="teacher reads texts",
         console=Console(stderr=True),
         disable=not show_progress or not missing,
     ):
-        numbers = missing[start : start + BLOCK_TEXTS]
+        numbers = [missing[row] for row in rows]
         block = [texts[i] for i in numbers]
         vectors_BD: Vectors = unit_rows(embed(block)).astype(np.float16)
         found |= zip(numbers, vectors_BD, strict=True)
         _write_block(folder, block, vectors_BD)
     return np.stack([found[i] for i in range(len(texts))])
+
+
+def blocks_by_length(texts: Sequence[str]) -> list[list[int]]:
+    """Return the numbers of the texts in blocks of similar length, the same for the same texts in any order."""
+    order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), texts[i]))
+    return [order[start : start + BLOCK_TEXTS] for start in range(0, len(order), BLOCK_TEXTS)]
 
 
 def _digest(text: str) -> bytes:

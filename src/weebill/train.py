@@ -133,7 +133,8 @@ def fit(
     if resume:
         run.restore()
     else:
-        run.emit({"event": "start", "table": list(trainable_table(run.groups)), "metric": task.metric,
+        run.emit({"event": "start", "table": list(trainable_table(run.groups)),
+                  "fixed": sum(b.numel() for b in model.buffers()), "metric": task.metric,
                   "device": str(run.accelerator.device), "precision": run.accelerator.mixed_precision})  # fmt: skip
     with _interrupts() as interrupted:
         for epoch, plans, first in run.rest():

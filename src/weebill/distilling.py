@@ -1,0 +1,222 @@
+"""Distillation as a task for the loop: a small joint model follows what its teachers say of texts. Reads no files.
+
+Of each text the student learns the teachers' soft intents and tags, and the sentence teacher's embedding; of labelled
+rows the gold labels too. How tags come from one tokenization to another is in soft_tags.py.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from weebill import data, losses
+from weebill.backend import TorchBackend
+from weebill.checkpoint import Checkpoint
+from weebill.config import DistillRecipe
+from weebill.decoding import TagGrammar
+from weebill.errors import ConfigError, DataError
+from weebill.finetuning import check_metric, dev_scores, lost_labels, settle_boundaries
+from weebill.joint_teacher import JointTeacher, Labels, SoftLabels, shared_labels, soft_labels, trusted
+from weebill.lessons import Lesson
+from weebill.multitask import MultiTaskModel
+from weebill.predictor import Predictor
+from weebill.schema import Utterance
+from weebill.soft_tags import NO_WORD, token_log_probs, word_spans, words_begun_in
+from weebill.tags import MISSING
+from weebill.teacher import Vectors, cache_folder, fit_width
+from weebill.tokenizer import Tokenizer
+from weebill.train import Batch, Event, OnEvent, Plan, Task, fit, start_encoder
+
+
+@dataclass
+class _Rows:
+    """The texts of a lesson ready for batches; lists and arrays by row, words numbered as in `soft`."""
+
+    lesson: Lesson
+    numbers: data.Ints  # of the texts learnt from, within the lesson
+    token_ids: list[list[int]]
+    soft: SoftLabels | None  # of all texts of the lesson
+    words: list[list[int]]  # of each token, the word it begins in
+    later: list[list[bool]]  # whether inside it
+    gold: data.LabelledRows | None
+    chances: npt.NDArray[np.float64] | None  # of a row to be drawn
+    counts: Event  # what the lesson had, and what was left out
+    teacher_ND: Vectors | None = None
+
+
+def distill(
+    recipe: DistillRecipe,
+    lessons: Sequence[Lesson],
+    dev: Sequence[Utterance],
+    teachers: Sequence[JointTeacher],
+    on_event: OnEvent,
+    tokenizer: Tokenizer | None = None,
+    sentence_teacher: Callable[[Sequence[str]], Vectors] | None = None,
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
+) -> tuple[MultiTaskModel, Event]:
+    """Train a student on what its teachers say; returns the model and the end event.
+
+    Args:
+        recipe: what to do.
+        lessons: the texts.
+        dev: held-out rows, annotated for the recipe's metric.
+        teachers: whose intents and tags are averaged; what they say is kept in `teacher.cache_folder`.
+        on_event: see `train.fit`; "lesson" says how many of its texts are learnt from.
+        tokenizer: for an encoder of random weights; default: as the recipe says.
+        sentence_teacher: texts -> embeddings of length 1.
+        checkpoint: see `train.fit`.
+        resume: see `train.fit`.
+
+    Raises:
+        DataError: no texts, or none that the teachers are sure of.
+        ConfigError: teachers, data and recipe do not fit each other.
+    """
+    if not any(lesson.utterances for lesson in lessons) or not dev:
+        raise DataError("expected texts to distill on and dev utterances, got none of one of them; check the data")
+    if sentence_teacher is None and not all(lesson.labels for lesson in lessons):
+        raise ConfigError("data.unlabelled: expected a sentence_teacher, as some texts teach embeddings alone, got "
+                          "none; name one, or let all of them teach labels")  # fmt: skip
+    set_seed(recipe.seed)
+    intents, tags = shared_labels(teachers)
+    labels = [tag[2:] for tag in tags if tag.startswith("B-")]
+    labelled = [u for lesson in lessons for u in lesson.utterances if u.intent is not None or u.entities is not None]
+    for what, places in data.check_known_labels(labelled, intents, labels).items():
+        raise ConfigError(f"teachers: expected them to know every label of the training rows, got {what}, which they "
+                          f"do not ({places[0]}); fine-tune them on the same labels")  # fmt: skip
+    encoder = start_encoder(recipe, tokenizer)
+    longest, width = encoder.config.max_seq_len, encoder.config.embedding_dim
+    model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, labelled))
+    predictor = Predictor(encoder.tokenizer, TorchBackend(model), longest, width, intents, tags, model.whole_words)
+    check_metric(recipe.metric, predictor, dev)
+    if sentence_teacher:  # refuse a width before minutes of reading
+        fit_width(sentence_teacher([dev[0].text]), width, recipe.loss.teacher_projection)
+    work = _Distillation(recipe, model, [_prepare(recipe, model, lesson, teachers, on_event) for lesson in lessons])
+    if sentence_teacher:
+        _add_embeddings(work.rows, sentence_teacher, width, recipe.loss.teacher_projection)
+    misaligned = [one for rows in work.rows if rows.gold for one in rows.gold.misaligned]
+    on_event({"event": "ledger", "rows": lost_labels(misaligned, data.check_known_labels(dev, intents, labels))})
+    task = Task(work.plan, work.collate, work.losses, lambda: dev_scores(predictor, dev), recipe.metric)
+    end = fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
+    return model, end | {"lessons": [rows.counts for rows in work.rows]}
+
+
+def _prepare(
+    recipe: DistillRecipe, model: MultiTaskModel, lesson: Lesson, teachers: Sequence[JointTeacher], on_event: OnEvent
+) -> _Rows:
+    """Ask the teachers, leave out what they are not sure of, tokenize the rest."""
+    soft, lost = None, dict[str, int]()
+    kept_N = np.ones(len(lesson.utterances), dtype=bool)
+    if lesson.labels:
+        soft = soft_labels(teachers, [u.text for u in lesson.utterances], model.whole_words, cache_folder())
+        if lesson.doubtful:
+            kept_N, lost = trusted(soft, lesson.utterances, model.whole_words, Labels(model.intents, model.tags),
+                                   recipe.agreement)  # fmt: skip
+    numbers = np.flatnonzero(kept_N)
+    counts = {"name": lesson.name, "texts": len(kept_N), "learnt": len(numbers), "lost": lost}
+    on_event({"event": "lesson"} | counts)
+    tokenizer, longest = model.encoder.tokenizer, model.encoder.config.max_seq_len
+    utterances = [lesson.utterances[i] for i in numbers.tolist()]
+    token_ids, words, later = [], [], []
+    for number, utterance in zip(numbers.tolist(), utterances, strict=True):
+        encoding = tokenizer.encode(utterance.text, max_length=longest)
+        token_ids.append(encoding.token_ids)
+        if soft is not None:
+            spans = word_spans(utterance.text, model.whole_words)
+            begun, inside = words_begun_in(encoding.offsets, spans)
+            words.append([NO_WORD if word == NO_WORD else word + int(soft.first_word_N[number]) for word in begun])
+            later.append(inside)
+    gold, chances, power = None, None, recipe.loss.intent_sampling_power
+    if any(u.intent is not None or u.entities is not None for u in utterances):
+        gold = data.label_rows(utterances, tokenizer, longest, model.intents, model.tags)
+        chances = data.sampling_weights(gold.intents, power) if power else None
+    return _Rows(lesson, numbers, token_ids, soft, words, later, gold, chances, counts)
+
+
+def _add_embeddings(
+    all_rows: Sequence[_Rows], teacher: Callable[[Sequence[str]], Vectors], width: int, projection: str
+) -> None:
+    """Set the teacher's embeddings, in the student's width, of the rows that learn them."""
+    taught = [rows for rows in all_rows if rows.lesson.embedding and rows.token_ids]
+    texts = [[rows.lesson.utterances[i].text for i in rows.numbers.tolist()] for rows in taught]
+    distinct = list(dict.fromkeys(text for some in texts for text in some))
+    if not distinct:
+        return
+    vectors_ND = fit_width(teacher(distinct), width, projection)
+    place = {text: i for i, text in enumerate(distinct)}
+    for rows, some in zip(taught, texts, strict=True):
+        rows.teacher_ND = vectors_ND[[place[text] for text in some]]
+
+
+class _Distillation:
+    """Plans, collates and scores the batches of all lessons."""
+
+    def __init__(self, recipe: DistillRecipe, model: MultiTaskModel, rows: Sequence[_Rows]):
+        self.recipe, self.rows, self.encoder = recipe, rows, model.encoder
+        self.tokenizer = model.encoder.tokenizer
+        self.grammar = TagGrammar(model.tags)
+        gold = [tags for one in rows if one.gold for tags in one.gold.tags]
+        weights = data.class_weights(gold, len(model.tags), recipe.loss.tag_weight_power)
+        self.weights_L = torch.from_numpy(weights)
+        if not any(one.token_ids for one in rows):
+            raise DataError("expected texts that the teachers are sure of, got none; ask for less in [agreement]")
+
+    def plan(self, _: int, rng: np.random.Generator) -> list[Plan]:
+        plans = []
+        for number, rows in enumerate(self.rows):
+            lengths = [len(ids) for ids in rows.token_ids]
+            size = self.recipe.training.batch_size
+            plans += [Plan(number, b) for b in data.passes(lengths, rows.lesson.weight, size, rng, rows.chances)]
+        rng.shuffle(plans)
+        return plans
+
+    def collate(self, plan: Plan, rng: np.random.Generator) -> Batch:
+        rows = self.rows[plan.source]
+        input_ids_BT = data.pad([rows.token_ids[i] for i in plan.rows], self.tokenizer.pad_id)
+        masked_BT = data.mask_tokens(input_ids_BT, self.tokenizer, self.recipe.loss.token_dropout, rng)
+        batch = {"input_ids": torch.from_numpy(masked_BT)}
+        if rows.soft is not None:
+            words_BT = data.pad([rows.words[i] for i in plan.rows], NO_WORD)
+            tagged_BT = words_BT != NO_WORD
+            logs_ML = rows.soft.tags_UL[words_BT[tagged_BT]].astype(np.float32)
+            later_M = data.pad([rows.later[i] for i in plan.rows], 0)[tagged_BT] > 0
+            known_M = ~np.isnan(logs_ML[:, 0])  # NaN: beyond what a teacher reads
+            tagged_BT[tagged_BT] = known_M
+            logs_ML = token_log_probs(logs_ML[known_M], later_M[known_M], self.grammar)
+            batch["tagged"], batch["soft_tags"] = torch.from_numpy(tagged_BT), torch.from_numpy(logs_ML)
+            soft_intents_BC = rows.soft.intents_NC[rows.numbers[plan.rows]].astype(np.float32)
+            batch["soft_intents"] = torch.from_numpy(soft_intents_BC)
+        if rows.gold is not None:
+            batch["tags"] = torch.from_numpy(data.pad([rows.gold.tags[i] for i in plan.rows], MISSING))
+            batch["intents"] = torch.from_numpy(rows.gold.intents[plan.rows])
+        if rows.teacher_ND is not None:
+            batch["teacher"] = torch.from_numpy(rows.teacher_ND[plan.rows].astype(np.float32))
+        return batch
+
+    def losses(self, model: nn.Module, plan: Plan, batch: Batch) -> dict[str, Tensor]:
+        loss = self.recipe.loss
+        mask_BT = batch["input_ids"] != self.tokenizer.pad_id
+        parts = {}
+        if self.rows[plan.source].lesson.labels:
+            embedding_BE, intents_BC, tags_BTL = (x.float() for x in model(batch["input_ids"], mask_BT))
+            soft = losses.soft_label_loss(intents_BC, batch["soft_intents"], loss.temperature)
+            parts["intents"] = loss.intent_weight * soft
+            soft = losses.soft_label_loss(tags_BTL[batch["tagged"]], batch["soft_tags"], loss.temperature)
+            parts["tags"] = loss.tag_weight * soft
+        else:  # embeddings alone: no heads, and with [CLS] pooling no other token's last state
+            embedding_BE = self.encoder.embed(batch["input_ids"], mask_BT).float()
+        if "intents" in batch and loss.gold_weight:
+            smoothing, weights_L = loss.label_smoothing, self.weights_L.to(tags_BTL.device)
+            parts["gold_intents"] = loss.gold_weight * losses.intent_loss(intents_BC, batch["intents"], smoothing)
+            parts["gold_tags"] = loss.gold_weight * losses.tag_loss(tags_BTL, batch["tags"], weights_L, smoothing)
+        if "teacher" in batch:
+            near = losses.distillation_loss(embedding_BE, batch["teacher"])
+            parts["embedding"] = loss.embedding_weight * near
+            if loss.similarity_weight:
+                near = losses.similarity_distillation_loss(embedding_BE, batch["teacher"], loss.similarity_temperature)
+                parts["similarities"] = loss.similarity_weight * near
+        return parts

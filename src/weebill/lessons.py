@@ -1,0 +1,72 @@
+"""What a distillation run learns from: labelled rows, swapped copies of them, texts without labels. No models."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from weebill.config import DistillRecipe
+from weebill.schema import Utterance
+from weebill.sources import SourceRecord, sample, texts_of
+from weebill.swapping import swap_values
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One set of texts.
+
+    Attributes:
+        name: where it comes from, in words.
+        utterances: those without labels have neither intent nor entities.
+        weight: passes per epoch.
+        labels: whether the teachers' intents and tags are learnt.
+        embedding: whether the sentence teacher's embeddings are.
+        doubtful: whether texts that the teachers doubt are left out.
+    """
+
+    name: str
+    utterances: Sequence[Utterance]
+    weight: float = 1.0
+    labels: bool = True
+    embedding: bool = True
+    doubtful: bool = True
+
+    def record(self) -> SourceRecord:
+        """Return name, size and fingerprint."""
+        digest = hashlib.sha256()
+        for u in self.utterances:
+            labels = (u.intent, None if u.entities is None else [(e.start, e.end, e.label) for e in u.entities])
+            digest.update(repr((u.text, *labels)).encode("utf-8", "surrogatepass"))
+        return SourceRecord(self.name, "distill", len(self.utterances), digest.hexdigest())
+
+
+def read_lessons(
+    recipe: DistillRecipe, labelled: Sequence[Lesson], dev: Sequence[Utterance], data_root: Path
+) -> list[Lesson]:
+    """Return the labelled rows, swapped copies of those people labelled, and the texts that the recipe names.
+
+    A text that was read is not taken again without its label; one that dev has is not taken at all.
+
+    Args:
+        recipe: what to read.
+        labelled: the labelled data sets.
+        dev: held-out rows.
+        data_root: where paths of texts start from.
+
+    Raises:
+        DataError: a file that is missing or holds no text.
+    """
+    lessons = list(labelled)
+    seen = {u.text for lesson in lessons for u in lesson.utterances} | {u.text for u in dev}
+    if recipe.swapping.copies:
+        rows = [u for lesson in labelled if not lesson.doubtful for u in lesson.utterances]
+        swapped = [u for u in swap_values(rows, recipe.swapping.copies, recipe.seed) if u.text not in seen]
+        seen |= {u.text for u in swapped}
+        lessons.append(Lesson("values swapped", swapped, recipe.swapping.weight))
+    for spec in recipe.data.unlabelled:
+        texts = [text for text in dict.fromkeys(texts_of(data_root / spec.path, spec.sentences)) if text not in seen]
+        chosen = sample(texts, spec.max_rows, recipe.seed)
+        seen.update(chosen)
+        lessons.append(Lesson(spec.path, [Utterance(text, source=spec.path) for text in chosen], spec.weight,
+                              "labels" in spec.learns, "embedding" in spec.learns))  # fmt: skip
+    return lessons
