@@ -41,7 +41,7 @@ FLOORS = [
     {"train"},
     {"pretraining", "finetuning"},
     {"runs"},
-    {"demo", "cli_tokenizer"},
+    {"demo", "cli_tokenizer", "cli_data"},
     {"cli"},
     {"__main__"},
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from weebill import cli_tokenizer
+from weebill import cli_data, cli_tokenizer
 from weebill.errors import ConfigError, DataError, TrainingInterrupted, WeebillError
 from weebill.files import write_whole
 
@@ -25,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(cli_tokenizer.app, name="tokenizer")
+app.add_typer(cli_data.app, name="data")
 console = Console(stderr=True)
 
 Recipe = Annotated[str, typer.Argument(help="A recipe file (TOML), or the name of a shipped recipe.")]
