@@ -10,7 +10,7 @@ import weebill
 SRC = Path(weebill.__file__).parent
 FLOORS = [
     {"errors", "schema"},
-    {"config", "files", "symbol_row", "merge_table", "memory", "normalize"},
+    {"config", "files", "interchange", "symbol_row", "merge_table", "memory", "normalize"},
     {
         "bpe",
         "tags",
@@ -23,8 +23,8 @@ FLOORS = [
         "decoding",
         "attention",
     },
-    {"counting", "offsets"},
-    {"packed_encoder"},
+    {"counting", "offsets", "json_lines", "json_items", "word_files"},
+    {"packed_encoder", "rasa_files", "spacy_tuples"},
     {"tokenizer"},
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
     {"corpus", "hf_tokenizer", "attention"},
@@ -35,7 +35,7 @@ FLOORS = [
     {"backend"},
     {"predictor"},
     {"evaluate", "evaluate_pairs", "verification"},
-    {"comparison"},
+    {"comparison", "conversion"},
     {"report", "pictures"},
     {"embedding_pictures"},
     {"train"},
