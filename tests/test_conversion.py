@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from weebill import formats
 from weebill.conversion import convert
-from weebill.errors import ArtifactError, DataError, MissingExtraError
+from weebill.errors import ArtifactError, DataError
 from weebill.interchange import Block, Losses, Row, Span
 from weebill.pairs import read_pairs
 from weebill.rasa_files import read_markup

@@ -4,6 +4,7 @@ Each format is read and written in a file of its own; this one chooses. Every er
 expected, what arrived and what to do.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -167,17 +168,17 @@ def write_spans(path: Path | str, utterances: Sequence[Utterance]) -> None:
     Raises:
         ArtifactError: the file cannot be written.
     """
-    rows = (
-        Row(
-            u.text,
-            None if u.intent is None else (u.intent,),
-            None if u.entities is None else tuple(Span(e.start, e.end, e.label) for e in u.entities),
-            u.id,
-            extra={"key": u.key} if u.key else {},
-        )
-        for u in utterances
-    )
-    write_lines_whole(Path(path), json_lines.spans_lines(rows, Losses()))
+    write_lines_whole(Path(path), (json.dumps(span_row(u), ensure_ascii=False) + "\n" for u in utterances))
+
+
+def span_row(utterance: Utterance) -> dict[str, object]:
+    """Return the object that is one line of span JSON lines."""
+    row: dict[str, object] = {"id": utterance.id, "text": utterance.text}
+    if utterance.intent is not None:
+        row["intent"] = utterance.intent
+    if utterance.entities is not None:
+        row["spans"] = [{"start": e.start, "end": e.end, "label": e.label} for e in utterance.entities]
+    return row
 
 
 def fitted(items: Iterable[Item], format: str, losses: Losses) -> Iterator[Item]:

@@ -64,8 +64,7 @@ class Row:
             DataError: a span that is not within its text, overlaps another, or starts or ends on white space.
         """
         spans = None if self.spans is None else checked_entities(self.spans, self.text, self.source)
-        intent, key = self.intents[0] if self.intents else None, self.extra.get("key")
-        return Utterance(self.text, intent, spans, self.id, self.source, key if isinstance(key, str) else "")
+        return Utterance(self.text, self.intents[0] if self.intents else None, spans, self.id, self.source)
 
 
 @dataclass(frozen=True, slots=True)

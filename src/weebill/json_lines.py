@@ -60,14 +60,14 @@ def read_spans(path: Path, on_error: OnError) -> Iterator[Row]:
     """Yield the rows of span JSON lines."""
     for where, row in json_rows(path, "replace" if on_error else "strict", on_error):
         try:
-            read = span_row(row, where)
+            read = _span_row(row, where)
         except DataError as error:
             report_or_raise(error, on_error)
             continue
         yield read
 
 
-def span_row(row: dict[str, Any], where: str) -> Row:
+def _span_row(row: dict[str, Any], where: str) -> Row:
     """Return the row that one span JSON object holds."""
     text = whole_text(row, "text", where)
     intents = (text_field(row, "intent", where),) if row.get("intent") is not None else None

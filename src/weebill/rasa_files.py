@@ -11,7 +11,9 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from weebill.errors import DataError, MissingExtraError
+import yaml
+
+from weebill.errors import DataError
 from weebill.files import numbered_lines
 from weebill.interchange import Block, Item, Losses, OnError, Row, Span, checked_span, report_or_raise, short
 from weebill.json_items import json_items
@@ -30,11 +32,7 @@ _LINES_AT_ONCE = 1000
 
 
 def read_rasa(path: Path, on_error: OnError) -> Iterator[Item]:
-    """Yield the examples and blocks of a Rasa YAML file, or of all .yml and .yaml files below a folder.
-
-    Raises:
-        MissingExtraError: PyYAML is not installed.
-    """
+    """Yield the examples and blocks of a Rasa YAML file, or of all .yml and .yaml files below a folder."""
     files = sorted(p for p in path.rglob("*") if p.suffix in (".yml", ".yaml")) if path.is_dir() else [path]
     for file in files:
         try:
@@ -59,7 +57,6 @@ _Node = Any  # _Scalar, list[_Node], or dict[str, _Node]
 
 def _sections(path: Path, errors: str) -> Iterator[tuple[str, _Node]]:
     """Yield (key, value) of the top mapping; where a value is a list, each of its items by itself."""
-    yaml = _yaml()
     lines = numbered_lines(path, errors)
 
     class Stream:
@@ -373,11 +370,3 @@ def rasa_json_lines(items: Iterable[Item], losses: Losses) -> Iterator[str]:
     for key, values in blocks.items():
         yield f'\n], "{key}": [\n' + ",\n".join(json.dumps(value, ensure_ascii=False) for value in values)
     yield "\n]}}\n"
-
-
-def _yaml() -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtraError("PyYAML", "data", "reading Rasa YAML") from error
-    return yaml
