@@ -52,10 +52,10 @@ def _there_and_back(rows, format, folder):
     """Write and read rows; returns what is read, without places, and the losses."""
     path, losses = folder / format / SUFFIX[format], Losses()
     formats.write(path, rows, format, losses)
-    assert formats.guess(path) == format.partition("-")[0] or format in ("rasa-json", "massive")
     try:
+        assert formats.guess(path) == (format.partition("-")[0] if format.startswith("conll") else format)
         back = [replace(item, source="") for item in formats.stream(path, format)]
-    except DataError:
+    except DataError:  # no row was left
         back = []
     return back, losses
 
