@@ -17,7 +17,7 @@ from weebill.row_checks import RowChecks
 from weebill.schema import ModelTokenizer
 from weebill.value_checks import Values
 
-PARTS_OF_WORDS = 0.3  # of spans cutting words, from which on that is how these data are, and no mistake
+PARTS_OF_WORDS, PARTS_AT_LEAST = 0.3, 10  # share and number of spans cutting words that are no mistake any more
 SHOWN_CASES = 100  # conflicting texts with a finding each
 
 Watched = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -100,7 +100,7 @@ def _rows(
 
 
 def _report_parts_of_words(ledger: Ledger, rows: RowChecks) -> None:
-    if rows.cutting > PARTS_OF_WORDS * rows.spans:
+    if rows.cutting >= max(PARTS_AT_LEAST, PARTS_OF_WORDS * rows.spans):
         ledger.drop("span-cuts-word")
         ledger.add("parts-of-words", None, f"{rows.cutting:,} of {rows.spans:,} spans are parts of words",
                    count=rows.cutting)  # fmt: skip

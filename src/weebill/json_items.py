@@ -119,5 +119,5 @@ class _Document:
         self.buffer, self.at = "".join(parts), 0
 
     def error(self, expected: str) -> DataError:
-        got = self.buffer[self.at : self.at + 20] or "the end of the file"
-        return DataError(f"{self.path}:{self.line}: expected {expected}, got {got!r}; correct the JSON")
+        got = repr(self.buffer[self.at : self.at + 20]) if self.peek() else "the end of the file"
+        return DataError(f"{self.path}:{self.line}: expected {expected}, got {got}; correct the JSON")

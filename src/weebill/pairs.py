@@ -69,7 +69,7 @@ def _tab_separated(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[Scor
 
 def _sts_lines(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[str]:
     for number, pair in enumerate(_tab_separated(pairs, losses), start=1):
-        yield f"main\tweebill\t\t{number}\t{pair.score * STS_SCALE:g}\t{pair.a}\t{pair.b}\n"
+        yield f"main\tweebill\t\t{number}\t{pair.score * STS_SCALE:.10g}\t{pair.a}\t{pair.b}\n"
 
 
 def _qqp_lines(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[str]:
@@ -82,12 +82,12 @@ def _qqp_lines(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[str]:
 
 
 def _tsv_lines(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[str]:
-    yield from (f"{p.a}\t{p.b}\t{p.score:g}\n" for p in _tab_separated(pairs, losses))
+    yield from (f"{p.a}\t{p.b}\t{p.score}\n" for p in _tab_separated(pairs, losses))
 
 
 def _csv_lines(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[str]:
     yield "sentence1,sentence2,score\n"
-    yield from (_quoted_line((p.a, p.b, f"{p.score:g}"), ",") for p in pairs)
+    yield from (_quoted_line((p.a, p.b, f"{p.score}"), ",") for p in pairs)
 
 
 def _jsonl_lines(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[str]:

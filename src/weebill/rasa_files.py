@@ -46,9 +46,10 @@ def read_rasa(path: Path, on_error: OnError) -> Iterator[Item]:
 
 
 class _Scalar(NamedTuple):
-    """A scalar of a YAML file; `line` counts from 1, where its text begins."""
+    """A scalar of a YAML file; its value begins on line `at`, a block's text on `line`, counted from 1."""
 
     text: str
+    at: int
     line: int
 
 
@@ -93,7 +94,8 @@ def _build(event: Any, events: Iterator[Any], path: Path) -> _Node:
     """Return the value that begins with an event."""
     match type(event).__name__:
         case "ScalarEvent":
-            return _Scalar(event.value, event.start_mark.line + (2 if event.style == "|" else 1))
+            at = event.start_mark.line + 1
+            return _Scalar(event.value, at, at + (event.style == "|"))
         case "SequenceStartEvent":
             items = []
             while type(event := next(events)).__name__ != "SequenceEndEvent":
@@ -114,7 +116,7 @@ def _line(node: _Node) -> int:
         if not node:
             return 1
         node = next(iter(node.values())) if isinstance(node, dict) else node[0]
-    return node.line
+    return node.at
 
 
 def _plain(node: _Node) -> Any:
@@ -152,6 +154,7 @@ def _nlu_item(node: _Node, path: Path, on_error: OnError) -> Iterator[Item]:
             report_or_raise(DataError(f"{place}: expected '- text: …' in a list of examples, got "
                                       f"{short(_plain(example))}; correct it"), on_error)  # fmt: skip
             continue
+        place = f"{path}:{example['text'].line}"
         own = {"metadata": _plain(example["metadata"])} if "metadata" in example else metadata
         yield from _example(example["text"].text.strip(_STRIPPED), name, own, place, on_error)
 

@@ -6,6 +6,7 @@ Comments before the words carry what columns cannot: `# intent = x`, `# text = â
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -233,13 +234,11 @@ def conll_lines(rows: Iterable[Row], losses: Losses, scheme: Scheme) -> Iterator
         words = [text[start:end] for start, end in offsets]
         comments = {"id": row.id or None, "split": row.split, "lang": row.lang}
         comments |= {"intent": row.intents[0] if row.intents else None}
-        for key, value in comments.items():
-            if value is not None:
-                yield f"# {key} = {_one_line(value, row, losses)}\n"
+        lines = [f"# {key} = {_one_line(value, row, losses)}" for key, value in comments.items() if value is not None]
         if text != " ".join(words) or not words:
-            yield f"# text = {text}\n"
-        yield from (f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True))
-        yield "\n"
+            lines.append(f"# text = {text}")
+        lines += [f"{word}\t{tag}" for word, tag in zip(words, tags, strict=True)]
+        yield "\n".join(lines) + "\n\n"
 
 
 def words_and_tags(row: Row, scheme: Scheme, losses: Losses) -> tuple[list[tuple[int, int]], list[str]]:
@@ -247,16 +246,19 @@ def words_and_tags(row: Row, scheme: Scheme, losses: Losses) -> tuple[list[tuple
 
     The spans must not overlap. White space at their edges is left out.
     """
+    text, offsets = row.text, [match.span() for match in _WORD.finditer(row.text)]
     edges = {edge for span in row.spans or () for edge in (span.start, span.end)}
-    offsets = []
-    for match in _WORD.finditer(row.text):
-        start, end = match.span()
-        cuts = sorted(edge for edge in edges if start < edge < end) if edges else []
-        offsets += list(zip([start, *cuts], [*cuts, end], strict=True))
+    inner = [e for e in sorted(edges) if 0 < e < len(text) and not text[e - 1].isspace() and not text[e].isspace()]
+    if inner:
+        whole, offsets = offsets, []
+        for start, end in whole:
+            cuts = [edge for edge in inner if start < edge < end]
+            offsets += zip([start, *cuts], [*cuts, end], strict=True)
+    starts = [start for start, _ in offsets]
     tags = [OUTSIDE] * len(offsets)
     before = ""
     for span in sorted(row.spans or (), key=lambda s: s.start):
-        inside = [i for i, (start, end) in enumerate(offsets) if span.start <= start and end <= span.end]
+        inside = range(bisect_left(starts, span.start), bisect_left(starts, span.end))
         label = "_".join(span.label.split())
         if label != span.label:
             losses.add("white space in a label, written as _", row.source)
