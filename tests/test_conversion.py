@@ -376,6 +376,17 @@ def test_pairs_come_back(pairs, tmp_path):
         assert [p.score for p in back] == pytest.approx([p.score for p in held])
 
 
+def test_massive_keeps_its_keys_and_reads_locales_without_spaces(tmp_path):
+    row = {"id": "1", "locale": "zh-CN", "partition": "dev", "scenario": "alarm", "intent": "alarm_set",
+           "utt": "请在明早八点叫我", "annot_utt": "请在 [time : 明早八点] 叫我", "worker_id": "7"}  # fmt: skip
+    (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n")
+    first = convert(tmp_path / "m.jsonl", tmp_path / "spans.jsonl")
+    again = convert(tmp_path / "spans.jsonl", tmp_path / "m2.jsonl", target_format="massive")
+    assert not first.losses.counts and not again.losses.counts
+    assert json.loads((tmp_path / "m2.jsonl").read_text()) == row | {"annot_utt": "请在[time : 明早八点]叫我"}
+    assert json.loads((tmp_path / "spans.jsonl").read_text())["spans"] == [{"start": 2, "end": 6, "label": "time"}]
+
+
 def test_markup_of_one_example():
     text, spans = read_markup("[9 am](time) to [SF](city:San Francisco)")
     assert text == "9 am to SF" and spans == (Span(0, 4, "time"), Span(8, 10, "city", "San Francisco"))

@@ -7,6 +7,8 @@ A span JSON line: {"id", "text", "intent", "spans": [{"start", "end", "label", "
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,7 @@ def read_massive(path: Path, on_error: OnError) -> Iterator[Row]:
     for where, row in json_rows(path, "replace" if on_error else "strict", on_error):
         try:
             intent, split = text_field(row, "intent", where), text_field(row, "partition", where)
-            text, spans = read_slots(whole_text(row, "annot_utt", where))
+            text, spans = _on_utterance(*read_slots(whole_text(row, "annot_utt", where)), row.get("utt"))
             for span in spans:
                 checked_span(span, text, where)
             lang = text_field(row, "locale", where) if row.get("locale") else None
@@ -140,6 +142,24 @@ def read_slots(annotated: str) -> tuple[str, tuple[Span, ...]]:
         text += match[2]
         last = match.end()
     return text + annotated[last:], tuple(spans)
+
+
+def _on_utterance(annotated: str, spans: tuple[Span, ...], utterance: object) -> tuple[str, tuple[Span, ...]]:
+    """Return MASSIVE's `utt` with the spans on it, where it differs from the annotated text in white space alone.
+
+    In locales that are written without spaces, `annot_utt` has spaces around its slots that nobody would type:
+    "请在明早八点叫我", but "请在 [time : 明早八点] 叫我". Where more differs, the annotated text is the text.
+    """
+    if not isinstance(utterance, str) or utterance == annotated:
+        return annotated, spans
+    if "".join(utterance.split()) != "".join(annotated.split()):
+        return annotated, spans
+    if not all(annotated[s.start : s.end].strip() for s in spans):
+        return annotated, spans  # an empty slot is an error with its line
+    places = [place for place, character in enumerate(utterance) if not character.isspace()]
+    before = list(accumulate((not character.isspace() for character in annotated), initial=0))
+    moved = (replace(s, start=places[before[s.start]], end=places[before[s.end] - 1] + 1) for s in spans)
+    return utterance, tuple(moved)
 
 
 def massive_lines(rows: Iterable[Row], losses: Losses) -> Iterator[str]:
