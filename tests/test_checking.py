@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from weebill.findings import KINDS
 from weebill.interchange import Losses, Row, Span
 from weebill.label_checks import _edits
 from weebill.mending import mend, mended
+from weebill.pairs import PAIR_FORMATS
 from weebill.templates import generate
 from weebill.tokenizer import Tokenizer
 
@@ -64,9 +66,9 @@ PLANTED = {
     ),
     "label-typo": (
         [*(_row(f"number {i}") for i in range(20)), _row("hm", intent="set_alram")], [21],
-        "intent 'set_alram' (1 times), perhaps 'set_alarm' (20 times)",
+        "intent 'set_alram' (1 of them), perhaps 'set_alarm' (20 of them)",
     ),
-    "value-unannotated": ([*TODAY, _row("what is on today")], [6], "'today', 5 times date, is not annotated 1 times"),
+    "value-unannotated": ([*TODAY, _row("what is on today")], [6], "'today', annotated 5 times (date), not so once"),
     "value-odd-label": ([*NINES, _row("at nine", (3, 7, "time"))], [41], "'nine' as time, elsewhere count (40 times)"),
     "span-cuts-word": ([_row("at nine am", (3, 6, "time")), *NINES], [1], ""),
     "span-cuts-token": ([_row("wait... now", (6, 11, "time"))], [1], ""),
@@ -90,6 +92,12 @@ def test_every_mistake_is_found_where_it_was_planted(kind, tmp_path):
     assert found[0].places == [f"{tmp_path / 'data.jsonl'}:{line}" for line in lines]
     assert found[0].examples and {row.source for row in found[0].examples} <= set(found[0].places)
     assert {finding.kind for finding in report.findings} - NO_MISTAKE == {kind}
+
+
+def test_the_documentation_names_every_kind_and_every_format():
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if f"`{kind}`" not in page] == []
+    assert [name for name in (*formats.FORMATS, *PAIR_FORMATS) if f"`{name}`" not in page] == []
 
 
 def test_clean_data_have_no_findings(tmp_path):

@@ -14,9 +14,9 @@ from weebill import formats
 from weebill.conversion import convert
 from weebill.errors import ArtifactError, DataError
 from weebill.interchange import Block, Losses, Row, Span
-from weebill.pairs import read_pairs
+from weebill.pairs import is_pair_file, read_pairs
 from weebill.rasa_files import read_markup
-from weebill.schema import ScoredPair
+from weebill.schema import Entity, ScoredPair
 from weebill.word_files import scheme_of
 
 SUFFIX = {
@@ -374,6 +374,29 @@ def test_pairs_come_back(pairs, tmp_path):
         back = read_pairs(tmp_path / name, format) if held else []
         assert [(p.a, p.b) for p in back] == [(p.a, p.b) for p in held]
         assert [p.score for p in back] == pytest.approx([p.score for p in held])
+
+
+@pytest.mark.parametrize("format", list(SUFFIX))
+def test_commands_read_every_format_alike(format, tmp_path):
+    rows = [
+        Row("at nine am", ("alarm",), (Span(3, 10, "time"),), split="train"),
+        Row("hi", ("greet",), (), split="train"),
+    ]
+    rows = rows if "split" in formats.FORMATS[format].holds else [replace(row, split=None) for row in rows]
+    path = tmp_path / SUFFIX[format]
+    formats.write(path, rows, format, Losses())
+    read = formats.read_utterances(path, split=split)
+    assert [(u.text, u.intent, u.entities) for u in read] == [
+        ("at nine am", "alarm", (Entity(3, 10, "time"),)), ("hi", "greet", ())
+    ]  # fmt: skip
+    assert path.is_dir() or not is_pair_file(path)
+
+
+def test_what_a_model_does_not_learn_is_said(nlu, caplog):
+    nlu.write_text(NLU.replace('[{"entity": "city"}, {"entity": "state"}]', "(city)"))
+    assert len(formats.read_utterances(nlu)) == 4
+    for part in ("a model does not learn these", f"row with a role of a span: 1 ({nlu}:7)", "synonym: 1", "lookup: 1"):
+        assert part in caplog.text
 
 
 def test_massive_keeps_its_keys_and_reads_locales_without_spaces(tmp_path):

@@ -38,8 +38,8 @@ class Labels:
             elif count < MIN_EXAMPLES:
                 ledger.add("few-examples", row, f"{self.kind} {label!r}: {count:,}{where}")
         for rare, usual in typos({label: by.total() for label, by in self.counts.items()}):
-            message = (f"{self.kind} {rare!r} ({self.counts[rare].total():,} times), perhaps {usual!r} "
-                       f"({self.counts[usual].total():,} times)")  # fmt: skip
+            message = (f"{self.kind} {rare!r} ({self.counts[rare].total():,} of them), perhaps {usual!r} "
+                       f"({self.counts[usual].total():,} of them)")  # fmt: skip
             ledger.add("label-typo", self._first[rare], message)
 
 

@@ -93,7 +93,8 @@ class Values:
         for value, found in self._found.items():
             times = self._totals[value]
             if times >= MIN_SHARE * (times + found.count):
-                message = f"{value!r}, {times:,} times {self._usual[value]}, is not annotated {found.count:,} times"
+                message = f"{value!r}, annotated {times:,} times ({self._usual[value]}), not so {found.count:,} times"
+                message = message.replace(" 1 times", " once")
                 for number, place in enumerate(found.places):
                     row = found.rows[number] if number < len(found.rows) else None
                     ledger.add("value-unannotated", row, message, place)
