@@ -160,6 +160,15 @@ def test_rasa_yaml_is_read_as_rasa_reads_it_with_the_line_of_every_example(nlu):
     ]  # fmt: skip
 
 
+def test_a_folder_of_rasa_files_is_read_in_order_of_name(nlu):
+    (nlu.parent / "data").mkdir()
+    nlu.rename(nlu.parent / "data" / "nlu.yml")
+    (nlu.parent / "data" / "a.yaml").write_text("nlu:\n- intent: bye\n  examples: |\n    - ciao\n")
+    (nlu.parent / "endpoints.yml").write_text("# nothing yet\n")
+    texts = [row.text for row in formats.stream(nlu.parent) if isinstance(row, Row)]
+    assert texts == ["ciao", *(row.text for row in FLIGHTS)]
+
+
 def test_rasa_yaml_and_json_keep_roles_values_and_blocks(nlu, tmp_path):
     through = tmp_path / "nlu.json"
     first = convert(nlu, through, target_format="rasa-json")
@@ -341,6 +350,8 @@ def test_splits_become_folders_and_gz_is_the_same_each_time(tmp_path):
     assert [(r.text, r.split) for r in formats.stream(tmp_path / "bio", split="dev")] == [("c", "dev")]
     with pytest.raises(DataError, match="expected rows with a split, or none with one, got both"):
         formats.write(tmp_path / "mixed", [*rows, Row("d", ("x",), ())], "bio", Losses())
+    with pytest.raises(DataError, match=r"expected a split whose name can be a folder's, got '../x'"):
+        formats.write(tmp_path / "out", [replace(rows[0], split="../x")], "bio", Losses())
     packed = []
     for name in ("a.jsonl.gz", "b.jsonl.gz"):
         formats.write(tmp_path / name, rows, "spans", Losses())
@@ -379,12 +390,12 @@ def test_pairs_come_back(pairs, tmp_path):
 @pytest.mark.parametrize("format", list(SUFFIX))
 def test_commands_read_every_format_alike(format, tmp_path):
     rows = [
-        Row("at nine am", ("alarm",), (Span(3, 10, "time"),), split="train"),
-        Row("hi", ("greet",), (), split="train"),
+        Row("at nine am", ("alarm",), (Span(3, 10, "time"),)),
+        Row("hi", ("greet",), ()),
     ]
-    rows = rows if "split" in formats.FORMATS[format].holds else [replace(row, split=None) for row in rows]
+    split = "train" if "split" in formats.FORMATS[format].holds else None
     path = tmp_path / SUFFIX[format]
-    formats.write(path, rows, format, Losses())
+    formats.write(path, [replace(row, split=split) for row in rows], format, Losses())
     read = formats.read_utterances(path, split=split)
     assert [(u.text, u.intent, u.entities) for u in read] == [
         ("at nine am", "alarm", (Entity(3, 10, "time"),)), ("hi", "greet", ())

@@ -81,7 +81,7 @@ def read_utterances(path: Path | str, format: str | None = None, split: str | No
     unread, utterances = Losses(), []
     for item in stream(path, format, split):
         if isinstance(item, Block):
-            unread.add(item.kind, item.source)
+            unread.add(f"section {item.name!r}" if item.kind == "section" else item.kind, item.source)
             continue
         utterances.append(item.utterance())
         if item.intents is not None and len(item.intents) > 1:
@@ -113,7 +113,7 @@ def stream(
         raise DataError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}; correct --format")
     items = FORMATS[format].read(path, on_error)
     if format == "bio" and split is not None and (path / split / word_files.FOLDER_FILES[0]).exists():
-        items = (_with_split(row, split) for row in word_files.read_folder(path / split, on_error))
+        items = (replace(row, split=split) for row in word_files.read_folder(path / split, on_error))
     rows, present = 0, dict[str, None]()
     for item in items:
         if isinstance(item, Row):
@@ -130,10 +130,6 @@ def stream(
         raise DataError(f"{path}: expected split {split!r}, got {known}; correct or leave out the split")
     if on_error is None:
         raise DataError(f"{path}: expected utterances, got only blank lines; check the file")
-
-
-def _with_split(row: Row, split: str) -> Row:
-    return replace(row, split=split)
 
 
 def write(path: Path, items: Iterable[Item], format: str, losses: Losses) -> None:
@@ -238,14 +234,14 @@ def _fit_spans(row: Row, holds: frozenset[str], losses: Losses) -> tuple[Span, .
 def guess(path: Path) -> str:
     """Return the format of a file or folder by its name and its beginning; "spans" when nothing speaks for another."""
     if path.is_dir():
-        return "rasa" if any(p.suffix in _NAMED["rasa"] for p in path.rglob("*")) else "bio"
+        return "rasa" if rasa_files.yaml_files(path) and not word_files.split_folders(path) else "bio"
     ending = Path(path.name.removesuffix(".gz")).suffix
     for format in ("rasa", "conll", "spacy"):
         if ending in _NAMED[format]:
             return format
     lines = (line for _, line in numbered_lines(path, "replace"))
     first = next((line.strip() for line in lines if line.strip()), "")
-    if first.startswith("{") and ('"rasa_nlu_data"' in first or not first.endswith("}")):
+    if first == "{" or (first.startswith("{") and '"rasa_nlu_data"' in first):
         return "rasa-json"
     if first.startswith("{"):
         return "massive" if '"annot_utt"' in first else "spans"

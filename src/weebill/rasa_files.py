@@ -33,8 +33,7 @@ _LINES_AT_ONCE = 1000
 
 def read_rasa(path: Path, on_error: OnError) -> Iterator[Item]:
     """Yield the examples and blocks of a Rasa YAML file, or of all .yml and .yaml files below a folder."""
-    files = sorted(p for p in path.rglob("*") if p.suffix in (".yml", ".yaml")) if path.is_dir() else [path]
-    for file in files:
+    for file in yaml_files(path) if path.is_dir() else [path]:
         try:
             for name, node in _sections(file, "replace" if on_error else "strict"):
                 if name == "nlu":
@@ -43,6 +42,12 @@ def read_rasa(path: Path, on_error: OnError) -> Iterator[Item]:
                     yield Block("section", name, (), f"{file}:{_line(node)}")
         except DataError as error:
             report_or_raise(error, on_error)
+
+
+def yaml_files(folder: Path) -> list[Path]:
+    """Return the .yml and .yaml files below a folder that are not hidden, in order of name."""
+    below = (p for p in folder.rglob("*") if p.suffix in (".yml", ".yaml"))
+    return sorted(p for p in below if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
 class _Scalar(NamedTuple):
@@ -69,7 +74,9 @@ def _sections(path: Path, errors: str) -> Iterator[tuple[str, _Node]]:
 
     try:
         events = yaml.parse(Stream(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        next_event(), next_event()
+        next_event()
+        if isinstance(next_event(), yaml.StreamEndEvent):
+            return  # nothing but comments
         if not isinstance(next_event(), yaml.MappingStartEvent):
             raise DataError(f"{path}: expected a mapping with the key nlu, got none; check the file or name its "
                             f"--format")  # fmt: skip

@@ -33,14 +33,19 @@ def read_folder(path: Path, on_error: OnError) -> Iterator[Row]:
     """Yield the rows of a folder with seq.in, seq.out and label, or of its folders, which name the splits."""
     if not path.is_dir():
         raise DataError(f"{path}: expected a folder with {', '.join(FOLDER_FILES)}, got a file; name the folder")
-    folders: dict[str | None, Path] = {None: path}
-    if not (path / FOLDER_FILES[0]).exists():
-        folders = {child.name: child for child in sorted(path.iterdir()) if (child / FOLDER_FILES[0]).exists()}
+    folders = split_folders(path)
     if not folders:
         raise DataError(f"{path}: expected a folder with {', '.join(FOLDER_FILES)}, got one without; name the folder "
                         f"that holds them")  # fmt: skip
     for split, folder in folders.items():
         yield from _read_three(folder, split, on_error)
+
+
+def split_folders(path: Path) -> dict[str | None, Path]:
+    """Return the folders that hold seq.in by the split they name: the folder itself (None), or those in it."""
+    if (path / FOLDER_FILES[0]).exists():
+        return {None: path}
+    return {child.name: child for child in sorted(path.iterdir()) if (child / FOLDER_FILES[0]).exists()}
 
 
 def _read_three(folder: Path, split: str | None, on_error: OnError) -> Iterator[Row]:
@@ -96,7 +101,10 @@ def write_folder(rows: Iterable[Row], folder: Path, losses: Losses) -> None:
                 if None in files or (files and row.split is None):
                     raise DataError(f"{row.source}: expected rows with a split, or none with one, got both; name "
                                     f"--split to choose some rows")  # fmt: skip
-                place = folder / _one_line(row.split, row, losses) if row.split is not None else folder
+                if row.split is not None and Path(row.split).name != row.split:
+                    raise DataError(f"{row.source}: expected a split whose name can be a folder's, got {row.split!r}; "
+                                    f"rename it")  # fmt: skip
+                place = folder / (row.split or "")
                 files[row.split] = [stack.enter_context(writing_whole(place / name)) for name in FOLDER_FILES]
             offsets, tags = words_and_tags(row, "BIO", losses)
             words = " ".join(row.text[start:end] for start, end in offsets)
