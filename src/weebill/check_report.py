@@ -156,7 +156,7 @@ def _bars(title: str, counts: Mapping[str, Mapping[str, int]], splits: Mapping[s
                     f'class="bar"><div style="--h:{_hue(label)};width:{100 * total / longest:.1f}%"></div></td></tr>'
                     )  # fmt: skip
     heads = "".join(f"<td>{_text(split)}</td>" for split in splits) if len(splits) > 1 else ""
-    return (f"<details><summary>{title} <b>{len(counts):,}</b></summary><table><tr><td></td><td>all</td>{heads}"
+    return (f"<details open><summary>{title} <b>{len(counts):,}</b></summary><table><tr><td></td><td>all</td>{heads}"
             f"<td></td></tr>{''.join(rows)}</table></details>")  # fmt: skip
 
 

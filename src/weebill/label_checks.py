@@ -82,7 +82,7 @@ def _edits(a: str, b: str) -> int:
 
     Example:
         >>> _edits("alarm", "alram"), _edits("alarm", "alrm"), _edits("alarm", "timer")
-        (1, 1, 4)
+        (1, 1, 5)
     """
     before, row = list[int](), list(range(len(b) + 1))
     for i, x in enumerate(a, start=1):
