@@ -114,6 +114,7 @@ def test_torch_free_rooms_import_without_torch():
         "import weebill, weebill.tokenizer, weebill.tags, weebill.formats, weebill.templates, "
         "weebill.predictor, weebill.evaluate, weebill.evaluate_pairs, weebill.verification, "
         "weebill.export, weebill.report, weebill.cli, weebill.bert, weebill.augment, weebill.generator, "
-        "weebill.split_files, weebill.datasets, weebill.wikipedia, weebill.serve"
+        "weebill.split_files, weebill.datasets, weebill.wikipedia, weebill.serve, weebill.conversion, "
+        "weebill.checking, weebill.check_report"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

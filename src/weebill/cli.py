@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from weebill import cli_data_make, cli_tokenizer
+from weebill import cli_data, cli_data_make, cli_tokenizer
 from weebill.errors import ConfigError, DataError, TrainingInterrupted, WeebillError
 from weebill.files import write_whole
 from weebill.limits import Limits
@@ -26,7 +26,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(cli_tokenizer.app, name="tokenizer")
-app.add_typer(cli_data_make.data_app, name="data")
+cli_data.app.add_typer(cli_data_make.data_app)
+app.add_typer(cli_data.app, name="data")
 console = Console(stderr=True)
 
 Recipe = Annotated[str, typer.Argument(help="A recipe file (TOML), or the name of a shipped recipe.")]
@@ -86,7 +87,7 @@ def evaluate(
     model: Model,
     data: Annotated[Path | None, typer.Option(help="Labelled data; default: the embedded dev split.")] = None,
     format: Annotated[
-        str | None, typer.Option(help="massive, spans or bio; for pairs sts, qqp or pairs; default: guessed.")
+        str | None, typer.Option(help="A format of `weebill data convert --help`; default: guessed.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split of the data.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the scores as JSON.")] = None,
@@ -178,9 +179,9 @@ def compare(
 
 def _holds_pairs(data: Path | None, format: str | None, split: str | None) -> bool:
     """Return whether the data are pairs, which have no splits."""
-    from weebill.pairs import PAIR_FORMATS, is_pair_file
+    from weebill.pairs import holds_pairs
 
-    pairs = data is not None and (format in PAIR_FORMATS or (format is None and data.is_file() and is_pair_file(data)))
+    pairs = data is not None and holds_pairs(data, format)
     if pairs and split:
         raise ConfigError(f"--split: expected none, as pairs have no splits, got {split!r}; leave it out")
     return pairs

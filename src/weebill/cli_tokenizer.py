@@ -104,7 +104,7 @@ def stats(
     model: Model,
     input: Annotated[Path, typer.Option(help="Text, plain or .gz; or labelled data, for the pieces of its entities.")],
     field: Field = None,
-    format: Annotated[str | None, typer.Option(help="Of labelled data: massive, spans, bio; default: guessed.")] = None,
+    format: Annotated[str | None, typer.Option(help="Of labelled data, as in evaluate; default: guessed.")] = None,
     split: Annotated[str | None, typer.Option(help="Only this split of labelled data.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
     html: Html = None,

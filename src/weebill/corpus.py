@@ -5,7 +5,7 @@ from pathlib import Path
 
 from weebill.errors import DataError
 from weebill.files import numbered_lines
-from weebill.formats import json_rows, text_field
+from weebill.json_lines import json_rows, text_field
 
 
 def stream_texts(paths: Sequence[Path], field: str | None = None, errors: str = "strict") -> Iterator[str]:

@@ -4,8 +4,10 @@ import gzip
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from weebill.errors import ArtifactError, DataError
 
@@ -44,15 +46,42 @@ def write_whole(path: Path, body: bytes) -> None:
     Raises:
         ArtifactError: the file cannot be written; an older one is left as it was.
     """
+    with writing_whole(path) as file:
+        file.write(body)
+
+
+def write_lines_whole(path: Path, lines: Iterable[str]) -> None:
+    """Write texts one after another as UTF-8, packed where the name ends in .gz; all of them or no file.
+
+    What the iterable raises, and Ctrl-C, leave no file and an older one as it was.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    with writing_whole(path) as file, ExitStack() as stack:
+        if path.suffix == ".gz":  # no time and no name inside: the same lines give the same file
+            file = cast(BinaryIO, stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0)))
+        file.writelines(line.encode() for line in lines)
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new file that takes its place when the block ends well, and vanishes when it does not.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(body)
+            yield file
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
+        temporary = None
     except OSError as error:
+        raise ArtifactError(f"{path}: expected a place to write, got: {error}; choose another one") from error
+    finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        raise ArtifactError(f"{path}: expected a place to write, got: {error}; choose another one") from error

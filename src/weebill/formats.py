@@ -1,24 +1,57 @@
-"""Data files -> utterances, pairs and texts; and utterances -> span JSON lines. Trains nothing and guesses no labels.
+"""The formats of labelled utterances: which there are, what each can hold, how to tell them apart, reading, writing.
 
-Every error names file and line, what was expected, what arrived and what to do.
+Each format is read and written in a file of its own; this one chooses. Every error names file and line, what was
+expected, what arrived and what to do.
 """
 
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from itertools import accumulate
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from weebill import json_lines, rasa_files, spacy_tuples, word_files
 from weebill.errors import DataError
-from weebill.files import numbered_lines, write_whole
-from weebill.schema import Entity, Utterance
-from weebill.tags import spans_from_words
+from weebill.files import numbered_lines, write_lines_whole
+from weebill.interchange import Block, Item, Losses, OnError, Row, Span
+from weebill.schema import Utterance
 
-_SLOT = re.compile(r"\[(\S+) : ([^\]]*)\]")
-_BIO_FILES = ("seq.in", "seq.out", "label")
-_TAG = re.compile(r"O|[BI]-\S+")
+_LOG = logging.getLogger("weebill")
+_SPAN_KEYS = ("value", "role", "group")  # which a format holds all of, or none
+_NAMED = {
+    "spans": (".jsonl", ".ndjson"),
+    "rasa": (".yml", ".yaml"),
+    "conll": (".conll", ".conllu", ".bio", ".iob", ".iob2"),
+    "spacy": (".py",),
+}  # what a file's ending says of its format, "spans" only when written
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A way to write labelled utterances down, and what it has a place for that not every format has."""
+
+    title: str
+    read: Callable[[Path, OnError], Iterator[Item]]
+    holds: frozenset[str]
+
+
+def _format(title: str, read: Callable[[Path, OnError], Iterator[Item]], holds: str) -> Format:
+    return Format(title, read, frozenset(holds.split()))
+
+
+FORMATS = {
+    "spans": _format("span JSON lines", json_lines.read_spans,
+                     "no-intent no-spans overlap value role group id split lang extra"),
+    "massive": _format("MASSIVE's JSON lines", json_lines.read_massive, "id split lang extra"),
+    "bio": _format("a folder of seq.in, seq.out and label", word_files.read_folder, "split"),
+    "conll": _format("CoNLL columns, BIO", word_files.read_conll, "no-intent id split lang"),
+    "conll-iob1": _format("CoNLL columns, IOB1", word_files.read_conll, "no-intent id split lang"),
+    "conll-bilou": _format("CoNLL columns, BILOU", word_files.read_conll, "no-intent id split lang"),
+    "rasa": _format("Rasa YAML", rasa_files.read_rasa, "value role group same-span blocks"),
+    "rasa-json": _format("Rasa JSON", rasa_files.read_rasa_json, "no-intent overlap value role group blocks"),
+    "spacy": _format("spaCy's tuples", spacy_tuples.read_spacy, "no-intent no-spans overlap intents"),
+}  # fmt: skip
 
 
 def read_texts(path: Path | str) -> list[str]:
@@ -33,33 +66,96 @@ def read_texts(path: Path | str) -> list[str]:
 def read_utterances(path: Path | str, format: str | None = None, split: str | None = None) -> list[Utterance]:
     """Return the labelled utterances of a file or folder, in file order.
 
+    What a model does not learn (roles, groups, values, any but the first intent, synonyms) is said in one warning.
+
     Args:
-        path: a file, plain or .gz; for "bio" a folder.
-        format: "massive" (MASSIVE's JSON lines), "spans" (weebill's own: {"text", "intent", "spans": [{"start", "end",
-            "label"}]}), "bio" (a folder with seq.in, seq.out and label, as ATIS and SNIPS come). Default: guessed.
-        split: only rows of this split: MASSIVE's `partition`, a "split" key of span JSON lines, a folder of "bio".
+        path: a file, plain or .gz, or a folder, of any of FORMATS.
+        format: one of FORMATS; default: guessed.
+        split: only rows of this split: MASSIVE's `partition`, a "split" key of span JSON lines, a "# split" of CoNLL, a
+            folder of "bio".
 
     Raises:
         DataError: missing, empty or malformed data, an unknown format or split; a span that is not within its text,
             overlaps another, or starts or ends on white space.
     """
+    unread, utterances = Losses(), []
+    for item in stream(path, format, split):
+        if isinstance(item, Block):
+            unread.add(f"section {item.name!r}" if item.kind == "section" else item.kind, item.source)
+            continue
+        utterances.append(item.utterance())
+        if item.intents is not None and len(item.intents) > 1:
+            unread.add("row with several intents, the first is taken", item.source)
+        for name in _SPAN_KEYS:
+            if any(getattr(span, name) is not None for span in item.spans or ()):
+                unread.add(f"row with a {name} of a span", item.source)
+    if unread.counts:
+        _LOG.warning("%s: a model does not learn these: %s", path, "; ".join(unread.lines()))
+    return utterances
+
+
+def stream(
+    path: Path | str, format: str | None = None, split: str | None = None, on_error: OnError = None
+) -> Iterator[Item]:
+    """Yield rows as the file holds them, and what stands beside them; arguments as of `read_utterances`.
+
+    Spans are within their texts, and not checked further. With `on_error`, errors of single rows go there, bytes that
+    are no UTF-8 are read as U+FFFD, and reading goes on.
+
+    Raises:
+        DataError: missing, empty or malformed data, an unknown format or split.
+    """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: expected a data file, got nothing there; check the path")
-    format = format or _guess(path)
-    if format not in _READERS:
-        raise DataError(f"format: expected one of {', '.join(_READERS)}, got {format!r}; correct --format")
-    rows = list(_READERS[format](path, split))
-    present = dict.fromkeys(name for name, _ in rows if name is not None)
+    format = format or guess(path)
+    if format not in FORMATS:
+        raise DataError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}; correct --format")
+    items = FORMATS[format].read(path, on_error)
+    if format == "bio" and split is not None and (path / split / word_files.FOLDER_FILES[0]).exists():
+        items = (replace(row, split=split) for row in word_files.read_folder(path / split, on_error))
+    rows, present = 0, dict[str, None]()
+    for item in items:
+        if isinstance(item, Row):
+            if item.split is not None:
+                present[item.split] = None
+            if split is not None and item.split != split:
+                continue
+            rows += 1
+        yield item
+    if rows:
+        return
     if split is not None:
-        chosen = [utterance for name, utterance in rows if name == split]
-        if not chosen:
-            known = ", ".join(map(repr, present)) if present else "rows without any split"
-            raise DataError(f"{path}: expected split {split!r}, got {known}; correct or leave out the split")
-        return chosen
-    if not rows:
+        known = ", ".join(map(repr, present)) or "rows without any split"
+        raise DataError(f"{path}: expected split {split!r}, got {known}; correct or leave out the split")
+    if on_error is None:
         raise DataError(f"{path}: expected utterances, got only blank lines; check the file")
-    return [utterance for _, utterance in rows]
+
+
+def write(path: Path, items: Iterable[Item], format: str, losses: Losses) -> None:
+    """Write rows and what stands beside them, whole or not at all; what the format cannot hold is added to `losses`.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    fitting = fitted(items, format, losses)
+    if format in ("rasa", "rasa-json"):
+        lines = rasa_files.rasa_lines if format == "rasa" else rasa_files.rasa_json_lines
+        write_lines_whole(path, lines(fitting, losses))
+        return
+    rows = (item for item in fitting if isinstance(item, Row))
+    match format:
+        case "bio":
+            word_files.write_folder(rows, path, losses)
+        case "conll" | "conll-iob1" | "conll-bilou":
+            scheme: word_files.Scheme = "IOB1" if "iob1" in format else "BILOU" if "bilou" in format else "BIO"
+            write_lines_whole(path, word_files.conll_lines(rows, losses, scheme))
+        case "spacy":
+            write_lines_whole(path, spacy_tuples.spacy_lines(rows, losses, path.name.removesuffix(".gz")))
+        case "massive":
+            write_lines_whole(path, json_lines.massive_lines(rows, losses))
+        case _:
+            write_lines_whole(path, json_lines.spans_lines(rows, losses))
 
 
 def write_spans(path: Path | str, utterances: Sequence[Utterance]) -> None:
@@ -68,8 +164,7 @@ def write_spans(path: Path | str, utterances: Sequence[Utterance]) -> None:
     Raises:
         ArtifactError: the file cannot be written.
     """
-    lines = [json.dumps(span_row(utterance), ensure_ascii=False) + "\n" for utterance in utterances]
-    write_whole(Path(path), "".join(lines).encode())
+    write_lines_whole(Path(path), (json.dumps(span_row(u), ensure_ascii=False) + "\n" for u in utterances))
 
 
 def span_row(utterance: Utterance) -> dict[str, object]:
@@ -82,166 +177,97 @@ def span_row(utterance: Utterance) -> dict[str, object]:
     return row
 
 
-def _guess(path: Path) -> str:
-    if path.is_dir():
-        return "bio"
-    first = next((line for _, line in numbered_lines(path) if line.strip()), "")
-    return "massive" if '"annot_utt"' in first else "spans"
-
-
-_Rows = Iterator[tuple[str | None, Utterance]]  # (split, utterance)
-
-
-def json_rows(path: Path, errors: str = "strict") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ("file:line", object) of JSON lines; blank lines are skipped."""
-    for number, line in numbered_lines(path, errors):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: expected one JSON object, got {_short(line)}: {error}; correct the "
-                            f"line") from error  # fmt: skip
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: expected one JSON object, got {_short(line)}; correct the line")
-        yield where, row
-
-
-def text_field(row: dict[str, Any], key: str, where: str) -> str:
-    """Return the text under a key, or say what is there instead."""
-    value = row.get(key)
-    if not isinstance(value, str):
-        got = f"{type(value).__name__} {_short(value)}" if key in row else f"only {', '.join(sorted(row)) or 'nothing'}"
-        raise DataError(f"{where}: expected a text under {key!r}, got {got}; correct the line or name its --format")
-    return value
-
-
-def _read_massive(path: Path, split: str | None) -> _Rows:
-    for where, row in json_rows(path):
-        intent, part = text_field(row, "intent", where), text_field(row, "partition", where)
-        text, entities, last = "", [], 0
-        annotated = text_field(row, "annot_utt", where)
-        for match in _SLOT.finditer(annotated):
-            text += annotated[last : match.start()]
-            entities.append(Entity(len(text), len(text) + len(match[2]), match[1]))
-            text += match[2]
-            last = match.end()
-        text += annotated[last:]
-        text, entities = _on_utterance(entities, text, row.get("utt"))
-        spans = tuple(_checked(entities, text, where))
-        yield part, Utterance(text, intent, spans, id=str(row.get("id", "")), source=where)
-
-
-def _on_utterance(entities: list[Entity], annotated: str, utterance: object) -> tuple[str, list[Entity]]:
-    """Return MASSIVE's `utt` with the spans on it, where it differs from the annotated text in white space alone.
-
-    In locales that are written without spaces, `annot_utt` has spaces around its slots that nobody would type:
-    "请在明早八点叫我", but "请在 [time : 明早八点] 叫我". Where more differs, the annotated text is the text.
-    """
-    if not isinstance(utterance, str) or utterance == annotated:
-        return annotated, entities
-    if "".join(utterance.split()) != "".join(annotated.split()):
-        return annotated, entities
-    if not all(annotated[e.start : e.end].strip() for e in entities):
-        return annotated, entities  # an empty slot is an error with its line, see `_checked`
-    places = [place for place, character in enumerate(utterance) if not character.isspace()]
-    before = list(accumulate((not character.isspace() for character in annotated), initial=0))
-    moved = [replace(e, start=places[before[e.start]], end=places[before[e.end] - 1] + 1) for e in entities]
-    return utterance, moved
-
-
-def _read_spans(path: Path, split: str | None) -> _Rows:
-    for where, row in json_rows(path):
-        text = text_field(row, "text", where)
-        intent = text_field(row, "intent", where) if row.get("intent") is not None else None
-        entities = None
-        if row.get("spans") is not None:
-            if not isinstance(row["spans"], list):
-                raise DataError(f"{where}: expected a list under 'spans', got {_short(row['spans'])}; correct the line")
-            entities = tuple(_checked([_entity(span, where) for span in row["spans"]], text, where))
-        part = text_field(row, "split", where) if row.get("split") is not None else None
-        yield part, Utterance(text, intent, entities, id=str(row.get("id", "")), source=where)
-
-
-def _entity(span: Any, where: str) -> Entity:
-    values: list[Any] = [span.get(key) for key in ("start", "end", "label")] if isinstance(span, dict) else []
-    if [type(value) for value in values] != [int, int, str]:
-        raise DataError(f'{where}: expected spans as {{"start": 14, "end": 21, "label": "time"}}, got {_short(span)}; '
-                        f"correct the line")  # fmt: skip
-    return Entity(*values)
-
-
-def _read_bio(path: Path, split: str | None) -> _Rows:
-    if not path.is_dir():
-        raise DataError(f"{path}: expected a folder with {', '.join(_BIO_FILES)}, got a file; name the folder")
-    folders: dict[str | None, Path]
-    if (path / _BIO_FILES[0]).exists():
-        folders = {None: path}
-    else:
-        folders = {child.name: child for child in sorted(path.iterdir()) if (child / _BIO_FILES[0]).exists()}
-        if not folders:
-            raise DataError(f"{path}: expected a folder with {', '.join(_BIO_FILES)}, got one without; name the folder "
-                            f"that holds them")  # fmt: skip
-    for name, folder in folders.items():
-        if split is not None and name is not None and name != split:
-            yield name, Utterance("")  # only its name is needed, to list what is there
+def fitted(items: Iterable[Item], format: str, losses: Losses) -> Iterator[Item]:
+    """Yield items as a format can hold them, with the spans of each row by position; the rest goes to `losses`."""
+    holds = FORMATS[format].holds
+    for item in items:
+        if isinstance(item, Row):
+            if item.intents is None and "no-intent" not in holds:
+                losses.add("row left out: its intent is not annotated", item.source)
+            else:
+                yield _fit_row(item, holds, losses)
+        elif "blocks" in holds and item.kind != "section":
+            yield item
+        elif item.kind == "section":
+            losses.add(f"section {item.name!r} left out", item.source)
         else:
-            yield from ((name, utterance) for utterance in _read_bio_folder(folder))
+            losses.add(f"{item.kind} left out", item.source)
 
 
-def _read_bio_folder(folder: Path) -> Iterator[Utterance]:
-    words, tags, intents = (list(numbered_lines(folder / name)) for name in _BIO_FILES)
-    if not len(words) == len(tags) == len(intents):
-        raise DataError(f"{folder}: expected as many lines in each of {', '.join(_BIO_FILES)}, got {len(words)}, "
-                        f"{len(tags)} and {len(intents)}; copy the files again")  # fmt: skip
-    for (number, word_line), (_, tag_line), (_, intent) in zip(words, tags, intents, strict=True):
-        row, row_tags = word_line.split(), tag_line.split()
-        where = f"{folder / 'seq.out'}:{number}"
-        if len(row) != len(row_tags):
-            raise DataError(f"{where}: expected {len(row)} tags, one per word of seq.in, got {len(row_tags)}; correct "
-                            f"the line")  # fmt: skip
-        bad = next((tag for tag in row_tags if not _TAG.fullmatch(tag)), None)
-        if bad is not None:
-            raise DataError(f"{where}: expected tags O, B-x and I-x, got {bad!r}; correct the line")
-        if not intent.strip():
-            raise DataError(f"{folder / 'label'}:{number}: expected an intent, got an empty line; correct it")
-        text, entities = spans_from_words(row, row_tags)
-        yield Utterance(text, intent.strip(), entities, id=str(number), source=f"{folder / 'seq.in'}:{number}")
+def _fit_row(row: Row, holds: frozenset[str], losses: Losses) -> Row:
+    """Return the row without what a format has no place for."""
+    changed: dict[str, Any] = {}
+    if row.intents is not None and len(row.intents) > 1 and "intents" not in holds:
+        losses.add("several intents: only the first is kept", row.source)
+        changed["intents"] = row.intents[:1]
+    if row.spans is None and "no-spans" not in holds:
+        losses.add("entities not annotated, written as none", row.source)
+    for name, none in (("id", ""), ("split", None), ("lang", None)):
+        if name not in holds and getattr(row, name) not in ("", None):
+            losses.add(f"{name} of a row left out", row.source)
+            changed[name] = none
+    if row.extra and "extra" not in holds:
+        for key in row.extra:
+            losses.add(f"key {key!r} left out", row.source)
+        changed["extra"] = {}
+    if row.spans:
+        changed["spans"] = _fit_spans(row, holds, losses)
+    return replace(row, **changed) if changed else row
 
 
-_READERS: dict[str, Callable[[Path, str | None], _Rows]] = {
-    "massive": _read_massive,
-    "spans": _read_spans,
-    "bio": _read_bio,
-}
+def _fit_spans(row: Row, holds: frozenset[str], losses: Losses) -> tuple[Span, ...]:
+    kept = list[Span]()
+    for span in sorted(row.spans or (), key=lambda s: (s.start, s.end)):
+        for name in _SPAN_KEYS:
+            if getattr(span, name) is not None and name not in holds:
+                losses.add(f"{name} of a span left out", row.source)
+        if "value" not in holds:
+            span = Span(span.start, span.end, span.label)
+        same = kept and "same-span" in holds and (kept[-1].start, kept[-1].end) == (span.start, span.end)
+        if kept and span.start < max(s.end for s in kept) and not same and "overlap" not in holds:
+            losses.add("overlapping span left out, the one that starts first is kept", row.source)
+        else:
+            kept.append(span)
+    return tuple(kept)
 
 
-def _checked(entities: Sequence[Entity], text: str, where: str) -> list[Entity]:
-    """Return the entities by position.
+def guess(path: Path) -> str:
+    """Return the format of a file or folder by its name and its beginning; "spans" when nothing speaks for another."""
+    if path.is_dir():
+        return "rasa" if rasa_files.yaml_files(path) and not word_files.split_folders(path) else "bio"
+    ending = Path(path.name.removesuffix(".gz")).suffix
+    for format in ("rasa", "conll", "spacy"):
+        if ending in _NAMED[format]:
+            return format
+    lines = (line for _, line in numbered_lines(path, "replace"))
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if first == "{" or (first.startswith("{") and '"rasa_nlu_data"' in first):
+        return "rasa-json"
+    if first.startswith("{"):
+        return "massive" if '"annot_utt"' in first else "spans"
+    if first.startswith("["):
+        return "spacy"
+    if first.startswith(("version:", "nlu:")):
+        return "rasa"
+    return "conll" if word_files.is_conll(path) else "spans"
+
+
+def format_to_write(path: Path) -> str:
+    """Return the format that the name of a new file or folder asks for.
 
     Raises:
-        DataError: one is outside the text, empty, on white space, without a label, or overlaps another.
+        DataError: the name does not say.
+
+    Example:
+        >>> format_to_write(Path("clean.jsonl.gz")), format_to_write(Path("data/train"))
+        ('spans', 'bio')
     """
-    ordered = sorted(entities)
-    for i, entity in enumerate(ordered):
-        span = f"span {entity.start}–{entity.end} ({entity.label})"
-        if not 0 <= entity.start < entity.end <= len(text):
-            raise DataError(f"{where}: expected spans within the text's {len(text)} characters, start before end, got "
-                            f"{span}; correct the offsets (code points, end exclusive)")  # fmt: skip
-        covered = text[entity.start : entity.end]
-        if covered != covered.strip():
-            raise DataError(f"{where}: expected spans that start and end on a visible character, got {span} over "
-                            f"{covered!r}; leave out the white space")  # fmt: skip
-        if not entity.label or entity.label.split() != [entity.label]:
-            raise DataError(f"{where}: expected a label without white space, got {entity.label!r}; rename it")
-        if i and ordered[i - 1].end > entity.start:
-            before = ordered[i - 1]
-            raise DataError(f"{where}: expected spans that do not overlap, got {span} and span {before.start}–"
-                            f"{before.end} ({before.label}); keep one of them")  # fmt: skip
-    return ordered
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return repr(text if len(text) <= 60 else text[:57] + "…")
+    ending = Path(path.name.removesuffix(".gz")).suffix
+    for format, endings in _NAMED.items():
+        if ending in endings:
+            return format
+    if not ending:
+        return "bio"
+    known = ", ".join(ending for endings in _NAMED.values() for ending in endings)
+    raise DataError(f"{path}: expected a name that tells its format ({known}, or a folder without an ending), got "
+                    f"{ending!r}; name the format with --to")  # fmt: skip

@@ -1,13 +1,16 @@
-"""Files of text pairs -> ScoredPair. The twin of formats.py for sentence pairs; builds no triplets."""
+"""Files of text pairs <-> ScoredPair. The twin of formats.py for sentence pairs; builds no triplets."""
 
 import csv
+import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from weebill.errors import DataError
-from weebill.files import numbered_lines
+from weebill.files import numbered_lines, write_lines_whole
+from weebill.interchange import Losses
 from weebill.schema import ScoredPair
+from weebill.word_files import is_conll
 
 STS_COLUMNS = 7  # genre, file, year, id, score, sentence1, sentence2; some rows carry more
 STS_SCALE = 5.0
@@ -34,11 +37,77 @@ def read_pairs(path: Path | str, format: str | None = None) -> list[ScoredPair]:
         DataError: missing, empty or malformed data, or an unknown format; a text that is empty; a text paired with
             itself, save in "sts" and "qqp" with the highest score, as a few of their published rows are.
     """
-    path = Path(path)
-    format = format or _guess(path)
+    return list(stream_pairs(Path(path), format))
+
+
+def stream_pairs(path: Path, format: str | None = None) -> Iterator[ScoredPair]:
+    """Yield the pairs of a file, as `read_pairs` returns them."""
+    format = format or guess_pairs(path)
     if format not in _READERS:
         raise DataError(f"format: expected one of {', '.join(PAIR_FORMATS)}, got {format!r}; correct data.format")
-    return list(_READERS[format](path))
+    return _READERS[format](path)
+
+
+def write_pairs(path: Path, pairs: Iterable[ScoredPair], format: str, losses: Losses) -> None:
+    """Write pairs, whole or not at all: "pairs" by the file's ending as `read_pairs` reads it, always with a score.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    lines = {"sts": _sts_lines, "qqp": _qqp_lines, "pairs": _WRITERS[_ending(path)]}[format]
+    write_lines_whole(path, lines(pairs, losses))
+
+
+def _tab_separated(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[ScoredPair]:
+    """Yield the pairs that a line without quoting can hold."""
+    for pair in pairs:
+        if set("\t\n\r") & set(pair.a + pair.b):
+            losses.add("row left out: a tab or line break in a text", pair.source)
+        else:
+            yield pair
+
+
+def _sts_lines(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[str]:
+    for number, pair in enumerate(_tab_separated(pairs, losses), start=1):
+        yield f"main\tweebill\t\t{number}\t{pair.score * STS_SCALE:.10g}\t{pair.a}\t{pair.b}\n"
+
+
+def _qqp_lines(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[str]:
+    yield "\t".join(("id", *QQP_COLUMNS)) + "\n"
+    for number, pair in enumerate(pairs, start=1):
+        if pair.score in (0, 1):
+            yield _quoted_line((str(number), pair.a, pair.b, f"{pair.score:.0f}"), "\t")
+        else:
+            losses.add("row left out: a score between 0 and 1 is no label", pair.source)
+
+
+def _tsv_lines(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[str]:
+    yield from (f"{p.a}\t{p.b}\t{p.score}\n" for p in _tab_separated(pairs, losses))
+
+
+def _csv_lines(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[str]:
+    yield "sentence1,sentence2,score\n"
+    yield from (_quoted_line((p.a, p.b, f"{p.score}"), ",") for p in pairs)
+
+
+def _jsonl_lines(pairs: Iterable[ScoredPair], losses: Losses) -> Iterator[str]:
+    for pair in pairs:
+        row = {"sentence1": pair.a, "sentence2": pair.b, "score": pair.score}
+        yield json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _quoted_line(fields: Iterable[str], delimiter: str) -> str:
+    line = io.StringIO()
+    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(fields)
+    return line.getvalue()
+
+
+_WRITERS = {"tsv": _tsv_lines, "csv": _csv_lines, "jsonl": _jsonl_lines}
+
+
+def holds_pairs(path: Path, format: str | None) -> bool:
+    """Return whether data are pairs, by the name of the format or by how the file looks."""
+    return format in PAIR_FORMATS or (format is None and path.is_file() and is_pair_file(path))
 
 
 def is_pair_file(path: Path) -> bool:
@@ -53,18 +122,24 @@ def is_pair_file(path: Path) -> bool:
             row = json.loads(first)
         except (ValueError, RecursionError):
             return False
-        return isinstance(row, list) or (isinstance(row, dict) and not {"text", "utt"} & set(row))
-    return kind == "csv" or ("\t" in first and not first.startswith("{"))
+        if isinstance(row, list):
+            return not any(isinstance(value, dict) for value in row)  # as spaCy's tuples have
+        return isinstance(row, dict) and not {"text", "utt"} & set(row)
+    return kind == "csv" or ("\t" in first and not first.startswith(("{", "[")) and not is_conll(path))
 
 
 def _kind(path: Path) -> str:
+    kind = _ending(path)
+    return "tsv" if kind == "jsonl" and next(numbered_lines(path))[1][:1] not in ("[", "{") else kind
+
+
+def _ending(path: Path) -> str:
     name = path.name.removesuffix(".gz")
-    if name.endswith((".jsonl", ".ndjson")) and next(numbered_lines(path))[1][:1] in ("[", "{"):
-        return "jsonl"
-    return "csv" if name.endswith(".csv") else "tsv"
+    return "jsonl" if name.endswith((".jsonl", ".ndjson")) else "csv" if name.endswith(".csv") else "tsv"
 
 
-def _guess(path: Path) -> str:
+def guess_pairs(path: Path) -> str:
+    """Return "sts", "qqp" or "pairs", by a file's name and first line."""
     if _kind(path) == "jsonl":
         return "pairs"
     fields = next(numbered_lines(path))[1].split("\t")

@@ -4,11 +4,13 @@ import importlib.util
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -25,6 +27,7 @@ from weebill.schema import Prediction
 from weebill.tokenizer_stats import TokenizerStats
 from weebill.verification import VerifyReport
 
+T = TypeVar("T")
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "bright_magenta", "bright_green")
 
 
@@ -145,6 +148,21 @@ def merge_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
     finally:
         if progress.live.is_started:
             progress.stop()
+
+
+def counted(items: Iterable[T], console: Console, what: str, seen: Counter[str]) -> Iterator[T]:
+    """Yield the items, add them to `seen[what]`, and show how many there were and how many a second."""
+    columns = (TextColumn("[bold]{task.description}"), TextColumn("{task.completed:,.0f} rows"),
+               TextColumn("{task.fields[rate]:,.0f} rows/s"), TimeElapsedColumn())  # fmt: skip
+    start = perf_counter()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(what, total=None, rate=0)
+        for item in items:
+            seen[what] += 1
+            if seen[what] % 2_000 == 0:
+                rate = seen[what] / (perf_counter() - start)
+                progress.update(bar, completed=seen[what], rate=rate)
+            yield item
 
 
 def trainable(rows: Sequence[tuple[str, int, float]], fixed: int) -> Table:

@@ -7,7 +7,8 @@ from typing import Any
 
 from weebill.errors import ConfigError
 from weebill.files import numbered_lines, write_whole
-from weebill.formats import json_rows, span_row
+from weebill.formats import span_row
+from weebill.json_lines import json_rows
 from weebill.schema import Utterance
 from weebill.splitting import split_rows, template_key
 
