@@ -203,6 +203,12 @@ def test_100_000_texts_are_refused_quickly():
         assert answer.elapsed.total_seconds() < 2
 
 
+def test_what_would_never_fit_the_queue_is_too_large():
+    app = create_app(word_table_predictor(), limits=Limits(max_waiting_texts=10))
+    assert ask(app, "POST", "/embed", {"inputs": ["a"] * 11}).json()["error_type"] == "TooLarge"
+    assert ask(app, "POST", "/embed", {"inputs": ["a"] * 10}).status_code == 200
+
+
 def test_a_body_in_chunks_has_the_same_limit(app):
     sent = 0
 

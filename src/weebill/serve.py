@@ -143,9 +143,10 @@ class Service:
             Refusal: too many or too long texts, too much waits.
         """
         limits, max_tokens = self.limits, self.predictor.max_seq_len
-        if len(texts) > limits.max_texts:
-            raise Refusal("TooLarge", f"expected at most {limits.max_texts} texts a request, got {len(texts)}; send "
-                                      f"them in several")  # fmt: skip
+        most = min(limits.max_texts, limits.max_waiting_texts)  # of more, trying again would not help
+        if len(texts) > most:
+            raise Refusal("TooLarge", f"expected at most {most} texts a request, got {len(texts)}; send them in "
+                                      f"several")  # fmt: skip
         longest = max(map(len, texts))
         if longest > limits.max_text_chars:
             raise Refusal("TooLarge", f"expected texts of at most {limits.max_text_chars} characters, got one of "
