@@ -14,9 +14,10 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 import weebill
-from weebill import MultiTaskModel, SentenceTransformer, joint_teacher, templates
+from weebill import MultiTaskModel, SentenceTransformer, distilling, joint_teacher, templates
 from weebill.artifact import count_parameters
 from weebill.config import AgreementConfig, DistillRecipe, FinetuneRecipe, load_recipe, parse_recipe
+from weebill.decoding import TagGrammar
 from weebill.distilling import distill
 from weebill.errors import ArtifactError, ConfigError, DataError
 from weebill.finetuning import finetune
@@ -25,10 +26,11 @@ from weebill.joint_teacher import Labels, SoftLabels, read_joint_teacher, shared
 from weebill.lessons import Lesson, read_lessons
 from weebill.runs import run_distill
 from weebill.schema import Entity, Utterance
-from weebill.soft_tags import word_spans
+from weebill.soft_tags import inside, word_spans
 from weebill.tags import spans_from_tags, tag_vocabulary
 from weebill.teacher import teacher_vectors
 from weebill.tokenizer import Tokenizer
+from weebill.train import Plan
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
 TRAINING = {"epochs": 6, "batch_size": 32, "learning_rate": 5e-3, "embedding_learning_rate": 3e-2, "evals": 3}
@@ -214,6 +216,39 @@ def test_swapped_copies_are_filtered_gold_rows_are_not(teachers, rows, dev, toke
     assert generated["learnt"] == 60 - generated["lost"]["doubted"]
 
 
+def test_a_batch_holds_what_the_teachers_said_of_its_texts(teachers, rows, tokenizer, cache):
+    """Also where texts before them were left out, and where a word has several tokens."""
+    wrong = [Utterance(u.text, rows[(i + 50) % len(rows)].intent, u.entities) for i, u in enumerate(rows[:40])]
+    utterances = [*wrong, *rows[40:80]]
+    teacher, recipe = teachers["own"], _recipe(agreement={"on": "intent"})
+    heads = recipe.heads.model_copy(update={"entity_boundaries": "words"})
+    intents, tags = shared_labels([teacher])
+    model = MultiTaskModel(SentenceTransformer(recipe.encoder, tokenizer), intents, tags, heads)
+    prepared = distilling._prepare(recipe, model, Lesson("mixed", utterances), [teacher], lambda event: None)
+    work = distilling._Distillation(recipe, model, [prepared])
+    assert 20 < len(prepared.numbers) < 60
+    chosen = np.array([len(prepared.numbers) - 1, 3])
+    batch = work.collate(Plan(0, chosen), np.random.default_rng(0))
+    texts = [utterances[i].text for i in prepared.numbers[chosen].tolist()]
+    soft, taken = soft_labels([teacher], texts, True, cache, False), 0
+    assert np.allclose(batch["soft_intents"].numpy(), soft.intents_NC, atol=2e-2)
+    for i, text in enumerate(texts):
+        assert intents[int(batch["intents"][i])] == utterances[prepared.numbers[chosen[i]]].intent
+        words, encoding = word_spans(text), tokenizer.encode(text)
+        assert batch["tagged"][i].tolist()[: len(encoding.offsets)] == [a < b for a, b in encoding.offsets]
+        for start, end in encoding.offsets:
+            word = next((n for n, (a, b) in enumerate(words) if a <= start < b), None)
+            if start < end:
+                said, got = (
+                    soft.tags_UL[soft.first_word_N[i] + word].astype(np.float32),
+                    batch["soft_tags"][taken].numpy(),
+                )
+                expected = said if start == words[word][0] else inside(said[None], TagGrammar(tags))[0]
+                assert np.allclose(np.exp(got), np.exp(expected), atol=2e-3)
+                taken += 1
+    assert taken == len(batch["soft_tags"])
+
+
 def test_embeddings_follow_the_sentence_teacher(teachers, rows, dev, tokenizer, tmp_path):
     axes = np.random.default_rng(0).normal(size=(9, 48))  # a text is a bag of tokens of nine kinds
 
@@ -244,7 +279,12 @@ def test_embeddings_follow_the_sentence_teacher(teachers, rows, dev, tokenizer, 
     narrow = _recipe(encoder=SMALL | {"embedding_dim": 64})
     with pytest.raises(ConfigError, match="expected embeddings of the student's 64 dimensions, got 48"):
         distill(narrow, lessons, dev, [teachers["own"]], lambda event: None, tokenizer, sentence_teacher)
-    with pytest.raises(ConfigError, match="expected a sentence_teacher, as some texts teach embeddings alone"):
+    alone = _recipe(loss={"embedding_weight": 0.0}, encoder=SMALL | {"embedding_dim": 64},
+                    training={"epochs": 1, "evals": 1})  # fmt: skip
+    events.clear()
+    distill(alone, lessons, dev[:9], [teachers["own"]], events.append, tokenizer, sentence_teacher)  # any width will do
+    assert set(events[-2]["losses"]) == {"intents", "tags", "similarities"}
+    with pytest.raises(ConfigError, match="expected a sentence_teacher and a weight for its loss"):
         distill(recipe, lessons, dev, [teachers["own"]], lambda event: None, tokenizer)
 
 

@@ -218,7 +218,9 @@ class DistillLoss(FinetuneLoss):
     tag_weight: float = Field(1.0, ge=0, description="of the teachers' tags")
     gold_weight: float = Field(0.5, ge=0, description="of gold intents and tags")
     embedding_weight: float = Field(0.3, ge=0, description="of the distance to the sentence teacher's embeddings")
-    similarity_weight: float = Field(0.1, ge=0, description="of the batch's similarities by the sentence teacher")
+    similarity_weight: float = Field(
+        0.1, ge=0, description="of the batch's similarities by the sentence teacher, in its own width if alone"
+    )
     similarity_temperature: float = Field(0.05, gt=0)
     teacher_projection: Literal["none", "pca"] = Field(
         "none", description="pca: bring the sentence teacher's embeddings to the student's width"

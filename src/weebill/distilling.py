@@ -78,9 +78,10 @@ def distill(
     """
     if not any(lesson.utterances for lesson in lessons) or not dev:
         raise DataError("expected texts to distill on and dev utterances, got none of one of them; check the data")
-    if sentence_teacher is None and not all(lesson.labels for lesson in lessons):
-        raise ConfigError("data.unlabelled: expected a sentence_teacher, as some texts teach embeddings alone, got "
-                          "none; name one, or let all of them teach labels")  # fmt: skip
+    follows = sentence_teacher is not None and (recipe.loss.embedding_weight or recipe.loss.similarity_weight)
+    if not follows and not all(lesson.labels for lesson in lessons):
+        raise ConfigError("data.unlabelled: expected a sentence_teacher and a weight for its loss, as some texts teach "
+                          "embeddings alone, got none; give both, or let all texts teach labels")  # fmt: skip
     set_seed(recipe.seed)
     intents, tags = shared_labels(teachers)
     labels = [tag[2:] for tag in tags if tag.startswith("B-")]
@@ -93,11 +94,11 @@ def distill(
     model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, labelled))
     predictor = Predictor(encoder.tokenizer, TorchBackend(model), longest, width, intents, tags, model.whole_words)
     check_metric(recipe.metric, predictor, dev)
-    if sentence_teacher:  # refuse a width before minutes of reading
+    if sentence_teacher and recipe.loss.embedding_weight:  # refuse a width before minutes of reading
         fit_width(sentence_teacher([dev[0].text]), width, recipe.loss.teacher_projection)
     work = _Distillation(recipe, model, [_prepare(recipe, model, lesson, teachers, on_event) for lesson in lessons])
-    if sentence_teacher:
-        _add_embeddings(work.rows, sentence_teacher, width, recipe.loss.teacher_projection)
+    if sentence_teacher and follows:
+        _add_embeddings(recipe, work.rows, sentence_teacher, width)
     misaligned = [one for rows in work.rows if rows.gold for one in rows.gold.misaligned]
     on_event({"event": "ledger", "rows": lost_labels(misaligned, data.check_known_labels(dev, intents, labels))})
     task = Task(work.plan, work.collate, work.losses, lambda: dev_scores(predictor, dev), recipe.metric)
@@ -138,15 +139,17 @@ def _prepare(
 
 
 def _add_embeddings(
-    all_rows: Sequence[_Rows], teacher: Callable[[Sequence[str]], Vectors], width: int, projection: str
+    recipe: DistillRecipe, all_rows: Sequence[_Rows], teacher: Callable[[Sequence[str]], Vectors], width: int
 ) -> None:
-    """Set the teacher's embeddings, in the student's width, of the rows that learn them."""
+    """Set the teacher's embeddings of the rows that learn them; in the student's width, if not only similarities."""
     taught = [rows for rows in all_rows if rows.lesson.embedding and rows.token_ids]
     texts = [[rows.lesson.utterances[i].text for i in rows.numbers.tolist()] for rows in taught]
     distinct = list(dict.fromkeys(text for some in texts for text in some))
     if not distinct:
         return
-    vectors_ND = fit_width(teacher(distinct), width, projection)
+    vectors_ND = teacher(distinct)
+    if recipe.loss.embedding_weight:
+        vectors_ND = fit_width(vectors_ND, width, recipe.loss.teacher_projection)
     place = {text: i for i, text in enumerate(distinct)}
     for rows, some in zip(taught, texts, strict=True):
         rows.teacher_ND = vectors_ND[[place[text] for text in some]]
@@ -213,10 +216,10 @@ class _Distillation:
             smoothing, weights_L = loss.label_smoothing, self.weights_L.to(tags_BTL.device)
             parts["gold_intents"] = loss.gold_weight * losses.intent_loss(intents_BC, batch["intents"], smoothing)
             parts["gold_tags"] = loss.gold_weight * losses.tag_loss(tags_BTL, batch["tags"], weights_L, smoothing)
-        if "teacher" in batch:
+        if "teacher" in batch and loss.embedding_weight:
             near = losses.distillation_loss(embedding_BE, batch["teacher"])
             parts["embedding"] = loss.embedding_weight * near
-            if loss.similarity_weight:
-                near = losses.similarity_distillation_loss(embedding_BE, batch["teacher"], loss.similarity_temperature)
-                parts["similarities"] = loss.similarity_weight * near
+        if "teacher" in batch and loss.similarity_weight:
+            near = losses.similarity_distillation_loss(embedding_BE, batch["teacher"], loss.similarity_temperature)
+            parts["similarities"] = loss.similarity_weight * near
         return parts
