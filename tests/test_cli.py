@@ -41,7 +41,18 @@ def model(tmp_path_factory):
 
 def test_help_teaches_and_imports_no_torch():
     assert "weebill demo" in run("--help").stdout
-    for command in ("pretrain", "finetune", "distill", "evaluate", "parse", "embed", "verify", "export", "demo"):
+    for command in (
+        "pretrain",
+        "finetune",
+        "distill",
+        "evaluate",
+        "parse",
+        "embed",
+        "verify",
+        "export",
+        "serve",
+        "demo",
+    ):
         assert run(command, "--help").returncode == 0
     code = "import sys, weebill.cli; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
