@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 TEXT ?= $(WEEBILL_DATA)/wiki/enwiki-sample.txt.gz
-.PHONY: help install demo test lint compat bench-tokenizer bench-encoder bench-inference bench-server soak format clean
+.PHONY: help install demo test lint compat bench-tokenizer bench-encoder bench-inference bench-server soak tiny format clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -46,6 +46,9 @@ bench-server: install  ## requests/s, p50 and p99 of the server at 1, 16 and 128
 
 soak: install  ## five minutes of good and hostile requests, and of loading models; prints memory; MODEL=folder as above
 	$(BIN)/python benchmarks/soak.py $(MODEL) $(ARGS)
+
+tiny: install  ## make the model that comes with weebill, from DATA=folder and MINILM=folder or Hub name, in about an hour
+	$(BIN)/python scripts/tiny.py --data-root $(or $(DATA),$(WEEBILL_DATA)) $(if $(MINILM),--minilm $(MINILM)) $(ARGS)
 
 format: install  ## format the code
 	$(BIN)/ruff format .

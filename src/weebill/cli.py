@@ -36,7 +36,14 @@ Output = Annotated[Path, typer.Option(help="Folder of the new model; an older we
 Root = Annotated[Path, typer.Option(envvar="WEEBILL_DATA", help="Folder that the recipe's data paths start from.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run of this --output that was stopped.")]
 Model = Annotated[Path, typer.Argument(help="Model folder.")]
-Texts = Annotated[list[str] | None, typer.Argument(help="Texts; default: --input, or standard input, one a line.")]
+ModelAndTexts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL] [TEXT]...",
+        help="A model folder, by default the model that comes with weebill; then texts, by default those of --input or "
+        "standard input, one a line.",
+    ),
+]
 Input = Annotated[Path | None, typer.Option("--input", help="File with one text a line; an empty line is a text too.")]
 
 
@@ -210,17 +217,19 @@ def _minima(options: Sequence[str]) -> dict[str, float]:
 
 @app.command()
 def parse(
-    model: Model,
-    texts: Texts = None,
+    model_and_texts: ModelAndTexts = None,
     input: Input = None,
     output: Annotated[Path | None, typer.Option(help="JSON lines; default: standard output.")] = None,
 ) -> None:
     """Read intent and entities: one JSON object a line, in input order.
 
-    Example: `weebill parse runs/massive "wake me up at nine am on friday"`
+    Example: `weebill parse "wake me up at nine am on friday"`
+
+    Example: `weebill parse runs/massive --input texts.txt --output parsed.jsonl`
     """
     from weebill.predictor import load
 
+    model, texts = _model_and_texts(model_and_texts or [], input)
     found = _texts(texts, input)
     lines = (json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in load(model).parse(found))
     _emit("".join(lines), output)
@@ -228,13 +237,14 @@ def parse(
 
 @app.command()
 def embed(
-    model: Model,
-    texts: Texts = None,
+    model_and_texts: ModelAndTexts = None,
     input: Input = None,
     output: Annotated[Path | None, typer.Option(help="A .npy file, float32 (texts, dim); default: JSON lines.")] = None,
     normalize: Annotated[bool, typer.Option(help="Scale each vector to length 1.")] = False,
 ) -> None:
     """Turn texts into vectors.
+
+    Example: `weebill embed "play some jazz" --normalize`
 
     Example: `weebill embed runs/massive --input texts.txt --output vectors.npy`
     """
@@ -245,6 +255,7 @@ def embed(
     from weebill.geometry import unit_rows
     from weebill.predictor import load
 
+    model, texts = _model_and_texts(model_and_texts or [], input)
     vectors = load(model).embed(_texts(texts, input))
     if normalize:
         vectors = unit_rows(vectors)
@@ -344,7 +355,7 @@ def export(
 
 @app.command()
 def serve(
-    model: Model,
+    model: Annotated[str, typer.Argument(help="Model folder; default: the model that comes with weebill.")] = "tiny",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = all of this machine's.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 = any free one.", min=0, max=65535)] = 8000,
     token: Annotated[
@@ -377,7 +388,7 @@ def serve(
         utterances = fitting_examples(predictor)
     limits = Limits(max_body_bytes, max_texts, max_text_chars, max_waiting_texts)
     known = Neighbours(predictor, utterances) if utterances else None
-    served = create_app(predictor, model.resolve().name, token, known, limits)
+    served = create_app(predictor, Path(model).resolve().name, token, known, limits)
     run_server(served, bound, console)
 
 
@@ -389,6 +400,18 @@ def demo(
     from weebill.demo import run_demo
 
     run_demo(output, Console())
+
+
+def _model_and_texts(arguments: list[str], input: Path | None) -> tuple[str, list[str]]:
+    """Return the model and the texts. A lone argument that is no path, or one with white space, is a text."""
+    from weebill.predictor import SHIPPED
+
+    if arguments:
+        first, alone = arguments[0], len(arguments) == 1 and input is None
+        words = first.split()
+        if Path(first).exists() or (words == [first] and (not alone or "/" in first)):
+            return first, arguments[1:]
+    return SHIPPED, arguments
 
 
 def _texts(texts: list[str] | None, input: Path | None) -> list[str]:

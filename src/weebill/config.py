@@ -100,7 +100,10 @@ LossName = Literal[
 class Source(Section):
     """One data set of a pretraining mix; a recipe may give its path alone."""
 
-    path: str = Field(description="pairs or triplets (.tsv, .csv, .jsonl), or texts, one a line; plain or .gz")
+    path: str = Field(
+        description="pairs or triplets (.tsv, .csv, .jsonl), or texts, one a line; plain or .gz; PATH#SPLIT: the texts "
+        "of labelled utterances"
+    )
     format: str | None = Field(None, description="of pairs; default: data.format, or guessed from the file")
     loss: LossName | None = Field(None, description="default: loss.kind")
     weight: float = Field(1.0, gt=0, le=1000, description="passes over the data set per epoch")

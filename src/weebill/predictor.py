@@ -1,6 +1,7 @@
 """The road: texts -> Tokenizer -> Backend -> decode -> predictions. Everything that predicts goes through here."""
 
 from collections.abc import Iterator, Sequence
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from weebill.decoding import Bools, TagGrammar
 from weebill.errors import ArtifactError
 from weebill.schema import EncodedBatch, Entity, ModelOutput, ModelTokenizer, Prediction
 from weebill.tags import is_inside_word, spans_from_tags
+
+SHIPPED = "tiny"  # the name of the model in assets/
 
 
 class Predictor:
@@ -129,11 +132,12 @@ def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return probabilities
 
 
-def load(folder: Path | str, backend: BackendName | None = None) -> Predictor:
+def load(folder: Path | str = SHIPPED, backend: BackendName | None = None) -> Predictor:
     """Load a model folder, with or without heads.
 
     Args:
-        folder: as trained or as exported.
+        folder: as trained or as exported; default: the small model that comes with weebill, which reads the 60 intents
+            and 55 kinds of entities of MASSIVE in English.
         backend: "torch" or "onnx"; default: torch where it is installed and the folder has weights for it, else ONNX.
 
     Raises:
@@ -141,8 +145,11 @@ def load(folder: Path | str, backend: BackendName | None = None) -> Predictor:
         ConfigError: no such backend.
         MissingExtraError: torch or onnxruntime is needed and not installed.
     """
-    stored = read_model(Path(folder), weights=False)
-    return predictor_of(stored, load_backend(Path(folder), stored, backend))
+    folder = Path(folder)
+    if str(folder) == SHIPPED and not folder.exists():
+        folder = Path(str(resources.files("weebill"))) / "assets" / SHIPPED
+    stored = read_model(folder, weights=False)
+    return predictor_of(stored, load_backend(folder, stored, backend))
 
 
 def predictor_of(stored: StoredModel, backend: Backend) -> Predictor:

@@ -15,6 +15,7 @@ from weebill import config
 from weebill.corpus import stream_texts
 from weebill.data import Ints, triplets_from_pairs
 from weebill.errors import ConfigError, DataError
+from weebill.formats import read_utterances
 from weebill.pairs import is_pair_file, read_pairs
 from weebill.schema import ScoredPair
 
@@ -143,9 +144,12 @@ def read_mix(recipe: config.PretrainRecipe, data_root: Path) -> Mix:
     """
     mix = Mix(recipe)
     for spec in recipe.data.train:
-        path = data_root / spec.path
+        file, mark, split = spec.path.partition("#")
+        path = data_root / file
         format = spec.format or recipe.data.format
-        if spec.neighbours:
+        if mark:
+            mix.add_texts(spec, (u.text for u in read_utterances(path, spec.format, split)))
+        elif spec.neighbours:
             mix.add_pairs(spec, _neighbours(path))
         elif path.is_dir() or (format is None and not is_pair_file(path)):
             mix.add_texts(spec, texts_of(path, spec.sentences))

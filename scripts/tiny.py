@@ -1,0 +1,60 @@
+"""Makes the model that comes with weebill, from data and all-MiniLM-L6-v2; what a stopped run has finished is kept.
+
+python scripts/tiny.py --data-root DIR [--minilm FOLDER] [--output runs/tiny]
+
+Five steps: a tokenizer, a teacher of intents and entities, an encoder distilled from MiniLM, the tiny joint model, its
+export as ONNX with int8 weights. DIR holds massive/en-US.jsonl, utterances/assistant-unlabelled.txt.gz,
+wiki/enwiki-sample.txt.gz and stsb/sts-dev.csv; the last is only measured on.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from weebill.corpus import stream_texts
+from weebill.formats import read_utterances
+from weebill.tokenizer import Tokenizer
+
+
+def main() -> None:
+    """Run the steps that are not done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--minilm", default="sentence-transformers/all-MiniLM-L6-v2", help="folder, or name on the Hub")
+    parser.add_argument("--output", type=Path, default=Path("runs/tiny"))
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    data, output = given.data_root.resolve(), given.output.resolve()
+    tokenizer, teacher, encoder, model = (output / name for name in ("tokenizer", "teacher", "encoder", "model"))
+    start = time.time()
+    if not tokenizer.exists():
+        train = [u.text for u in read_utterances(data / "massive/en-US.jsonl", split="train")]
+        distinct = list(dict.fromkeys(train))
+        others = stream_texts([data / "utterances/assistant-unlabelled.txt.gz"])
+        Tokenizer.train([*distinct * 3, *others], 5120, normalizers=["lowercase"]).save(tokenizer)
+    common = ["--data-root", str(data), "--resume", "--set", f"seed={given.seed}", "--output"]
+    run("finetune", "massive-teacher", "--set", f"start={given.minilm}", *common, str(teacher))
+    run("pretrain", "tiny-encoder", "--set", f"teacher={given.minilm}", "--set", f"tokenizer={tokenizer}", *common,
+        str(encoder))  # fmt: skip
+    run("distill", "massive-tiny", "--set", f"teachers={json.dumps([str(teacher)])}", "--set", f"start={encoder}",
+        "--set", f"sentence_teacher={given.minilm}", *common, str(model))  # fmt: skip
+    labelled = ["--data", str(data / "massive/en-US.jsonl"), "--split", "dev"]
+    run("export", str(model), "--int8", *labelled, "--output", str(output / "int8"))
+    run("evaluate", str(output / "int8"), *labelled)
+    run("evaluate", str(output / "int8"), "--data", str(data / "stsb/sts-dev.csv"))
+    print(f"{(time.time() - start) / 60:.0f} minutes; the model is in {output / 'int8'}")  # noqa: T201
+
+
+def run(*command: str) -> None:
+    """Run a command of weebill; training that is finished is not run again."""
+    if command[0] in ("finetune", "pretrain", "distill") and (Path(command[-1]) / "weebill.json").exists():
+        return
+    print("weebill", *command, flush=True)  # noqa: T201
+    subprocess.run([sys.executable, "-m", "weebill", *command], check=True)
+
+
+if __name__ == "__main__":
+    main()
