@@ -48,9 +48,15 @@ def run_demo(output: Path, console: Console) -> None:
     console.print(table)
     for text in EXAMPLES:
         console.print(report.coloured(nlu(text)))
+    console.rule("and the model that comes with weebill, for MASSIVE's intents")
+    shipped = load()
+    for text in EXAMPLES:
+        console.print(report.coloured(shipped(text)))
     model = output / "model"
     encode = f"tokenizer encode {output / 'tokenizer'}"
-    console.print(f"\n[bold]try next[/]\n  .venv/bin/weebill parse {model} \"set a timer for ten minutes\"\n"
+    console.print(f"\n[bold]try next[/]\n  .venv/bin/weebill parse \"play some jazz at nine\"\n"
+                  f"  .venv/bin/weebill serve\n"
+                  f"  .venv/bin/weebill parse {model} \"set a timer for ten minutes\"\n"
                   f"  .venv/bin/weebill embed {model} \"play some jazz\"\n"
                   f"  .venv/bin/weebill evaluate {model}\n"
                   f"  .venv/bin/weebill {encode} \"wake me up\"", highlight=False)  # fmt: skip
