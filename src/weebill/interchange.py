@@ -96,9 +96,9 @@ class Losses:
         self.counts = Counter[str]()
         self.places = dict[str, list[str]]()
 
-    def add(self, what: str, where: str, count: int = 1) -> None:
+    def add(self, what: str, where: str) -> None:
         """Count one more loss of a kind."""
-        self.counts[what] += count
+        self.counts[what] += 1
         places = self.places.setdefault(what, [])
         if len(places) <= SHOWN_PLACES:
             places.append(where)

@@ -20,14 +20,9 @@ from weebill.json_lines import whole_text
 _SILENT = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT)
 
 
-def plain_name(path: Path) -> str:
-    """Return a file's name without .gz."""
-    return path.name.removesuffix(".gz")
-
-
 def read_spacy(path: Path, on_error: OnError) -> Iterator[Row]:
     """Yield the rows of spaCy tuples; `source` is the line where the tuple begins."""
-    errors, name = "replace" if on_error else "strict", plain_name(path)
+    errors, name = "replace" if on_error else "strict", path.name.removesuffix(".gz")
     if name.endswith((".jsonl", ".ndjson")):
         items = _json_lines(path, errors, on_error)
     elif name.endswith(".py"):
