@@ -261,9 +261,9 @@ def to_int8(array: Array, axis: int) -> tuple[Array, Array]:
     """Return the nearest whole numbers from -127 to 127, and the scale to multiply them with, one for all along `axis`.
 
     Example:
-        >>> whole, scale = to_int8(np.array([[1.27, -0.5], [0.0, 254.0]]), axis=1)
-        >>> whole.tolist(), scale.round(2).tolist()
-        ([[127, -50], [0, 127]], [[0.01], [2.0]])
+        >>> whole, scale = to_int8(np.array([[63.5, -25.0], [0.0, 254.0]]), axis=1)
+        >>> whole.tolist(), scale.tolist()
+        ([[127, -50], [0, 127]], [[0.5], [2.0]])
     """
     largest = np.abs(array).max(axis=axis, keepdims=True)
     scale = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
