@@ -13,7 +13,7 @@ from weebill.data import batches_by_length
 from weebill.decoding import Bools, TagGrammar
 from weebill.errors import ArtifactError
 from weebill.schema import EncodedBatch, Entity, ModelOutput, ModelTokenizer, Prediction
-from weebill.tags import is_inside_word, spans_from_tags
+from weebill.tags import end_of_words, is_inside_word, spans_from_tags
 
 SHIPPED = "tiny"  # the name of the model in assets/
 
@@ -92,7 +92,8 @@ class Predictor:
         score_B = intents_BC[np.arange(len(best_B)), best_B]
         reads_BT, continues_BT = self._constraints(texts, batch)
         tags_BT = self._grammar.decode(output.tag_logits_BTL, reads_BT, continues_BT)
-        labelled_BT = reads_BT & (tags_BT != self._grammar.outside)
+        tags_BT[~reads_BT] = self._grammar.outside
+        labelled_BT = tags_BT != self._grammar.outside
         scores_BT = np.zeros(tags_BT.shape, dtype=np.float32)
         if labelled_BT.any():
             tags_N = tags_BT[labelled_BT]
@@ -110,15 +111,18 @@ class Predictor:
         return predictions
 
     def _constraints(self, texts: Sequence[str], batch: EncodedBatch) -> tuple[Bools, Bools]:
-        """Return which tokens carry a tag (no special ones, no later parts of a character), and which go on a word."""
+        """Return which tokens carry a tag, and which go on a word.
+
+        No special ones do, no later parts of a character, no marks that end a text.
+        """
         reads, continues = [], []
         for text, encoding in zip(texts, batch.encodings, strict=True):
-            before = (0, 0)
+            before, end = (0, 0), end_of_words(text) if self.whole_words else len(text)
             for span in encoding.offsets:
-                read = span[0] != span[1] and span != before
+                read = span[0] != span[1] and span != before and span[0] < end
                 reads.append(read)
                 continues.append(read and self.whole_words and is_inside_word(text, span[0]))
-                if read:
+                if span[0] != span[1]:
                     before = span
         reads_BT, continues_BT = np.zeros_like(batch.attention_mask_BT), np.zeros_like(batch.attention_mask_BT)
         reads_BT[batch.attention_mask_BT], continues_BT[batch.attention_mask_BT] = reads, continues

@@ -4,6 +4,7 @@ A span whose edge falls inside a token, or that truncation cut, becomes *missing
 loss of the label is reported. It is never shifted to the next edge and never turned into "O".
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,9 @@ def align(
     return labels, misaligned
 
 
+_FINAL_MARKS = re.compile(r"([^\W_]+)[.?!。？！…]+\s*$")
+
+
 def is_inside_word(text: str, at: int) -> bool:
     """Return whether the boundary before character `at` cuts a word: letters, digits and their marks on both sides.
 
@@ -78,6 +82,19 @@ def is_inside_word(text: str, at: int) -> bool:
         [1, 4, 5, 9, 10, 11]
     """
     return 0 < at < len(text) and _in_word(text[at - 1]) and _in_word(text[at])
+
+
+def end_of_words(text: str) -> int:
+    """Return where the marks begin that end a text, its length if none do: they are no part of an entity.
+
+    The full stop of a single letter is part of it: "at 5 p.m.", "to Washington D. C."
+
+    Example:
+        >>> [text[end_of_words(text) :] for text in ("wake me at 9.", "are we there yet?! ", "it is 5 p.m.", "hi")]
+        ['.', '?! ', '', '']
+    """
+    marks = _FINAL_MARKS.search(text)
+    return marks.end(1) if marks and not (len(marks[1]) == 1 and marks[1].isalpha()) else len(text)
 
 
 def _in_word(character: str) -> bool:
