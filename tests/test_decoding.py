@@ -54,9 +54,9 @@ def test_a_sequence_that_is_legal_already_stays():
     assert [TAGS[i] for i in got[0]] == ["O", "B-b", "I-b", "B-b"]
 
 
-def _predict(whole_words, spelled):
-    """Parse "set bluetooth now", a token a letter, with logits that spell a tag for each token (special ones aside)."""
-    tokenizer, text = Tokenizer.train(["set now"] * 9, 260), "set bluetooth now"
+def _predict(whole_words, spelled, text="set bluetooth now"):
+    """Parse a text, a token a letter, with logits that spell a tag for each token (special ones aside)."""
+    tokenizer = Tokenizer.train(["set now"] * 9, 260)
     predictor = Predictor(tokenizer, None, 32, 4, ["x"], TAGS, whole_words)
     batch = tokenizer.encode_batch([text])
     logits = np.zeros((1, batch.input_ids_BT.shape[1], len(TAGS)), dtype=np.float32)
@@ -78,6 +78,15 @@ def test_entities_are_whole_words_where_a_model_says_so():
 
     assert _predict(False, most) == [("luetooth", "b")]
     assert _predict(True, most) == [("bluetooth", "b")]
+
+
+def test_marks_that_end_a_text_are_no_part_of_an_entity():
+    def last_word_and_mark(start):
+        return "B-a" if start == 4 else "I-a" if start > 4 else "O"
+
+    assert _predict(True, last_word_and_mark, "set now?!") == [("now", "a")]
+    assert _predict(False, last_word_and_mark, "set now?!") == [("now?!", "a")]
+    assert _predict(True, last_word_and_mark, "set 5 p.m.") == [("5 p.m.", "a")]
 
 
 def test_an_inside_tag_begins_no_entity():

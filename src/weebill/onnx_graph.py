@@ -266,5 +266,6 @@ def to_int8(array: Array, axis: int) -> tuple[Array, Array]:
         ([[127, -50], [0, 127]], [[0.5], [2.0]])
     """
     largest = np.abs(array).max(axis=axis, keepdims=True)
-    scale = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
+    smallest = 127 * np.finfo(np.float32).tiny  # a scale that is no normal number has too few digits to divide by
+    scale = (np.where(largest > smallest, largest, 1) / 127).astype(np.float32)
     return np.rint(array / scale).astype(np.int8), scale
