@@ -39,18 +39,18 @@ def test_decoding_finds_the_best_of_all_legal_sequences(seed):
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(6, 5, len(TAGS))).astype(np.float32)
     reads, continues = rng.random((6, 5)) < 0.8, rng.random((6, 5)) < 0.4
-    got = TagGrammar(TAGS).decode(logits, reads, continues)
+    places = [np.flatnonzero(row).tolist() for row in reads]
+    got = TagGrammar(TAGS).decode(logits, places, [c[p].tolist() for c, p in zip(continues, places, strict=True)])
     for row in range(6):
         expected, read = _best_by_trying_all(logits[row], reads[row], continues[row])
-        assert tuple(got[row, read]) == expected
+        assert places[row] == read and tuple(got[row]) == expected
 
 
 def test_a_sequence_that_is_legal_already_stays():
     logits = np.full((1, 4, 5), -9.0, dtype=np.float32)
     for t, tag in enumerate(["O", "B-b", "I-b", "B-b"]):
         logits[0, t, TAGS.index(tag)] = 1.0
-    reads, continues = np.ones((1, 4), bool), np.array([[False, False, True, False]])
-    got = TagGrammar(TAGS).decode(logits, reads, continues)
+    got = TagGrammar(TAGS).decode(logits, [[0, 1, 2, 3]], [[False, False, True, False]])
     assert [TAGS[i] for i in got[0]] == ["O", "B-b", "I-b", "B-b"]
 
 
@@ -90,9 +90,8 @@ def test_marks_that_end_a_text_are_no_part_of_an_entity():
 
 
 def test_an_inside_tag_begins_no_entity():
-    alone = TagGrammar(TAGS).decode(np.eye(5, dtype=np.float32)[None, [3]] * 5, np.ones((1, 1), bool),
-                                    np.zeros((1, 1), bool))  # fmt: skip
-    assert TAGS[alone[0, 0]] != "I-a"
+    alone = TagGrammar(TAGS).decode(np.eye(5, dtype=np.float32)[None, [3]] * 5, [[0]], [[False]])
+    assert TAGS[alone[0][0]] != "I-a"
 
 
 @pytest.mark.parametrize(

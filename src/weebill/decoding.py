@@ -24,7 +24,7 @@ class TagGrammar:
     Example:
         >>> grammar = TagGrammar(["O", "B-a", "I-a"])
         >>> logits = np.log([[[0.4, 0.35, 0.25], [0.1, 0.2, 0.7]]])  # the best tags, O I-a, are no sequence
-        >>> grammar.decode(logits, np.array([[True, True]]), np.array([[False, False]])).tolist()
+        >>> grammar.decode(logits, [[0, 1]], [[False, False]])
         [[1, 2]]
     """
 
@@ -33,45 +33,48 @@ class TagGrammar:
         self.outside = number["O"]
         self.insides = np.array([i for i, tag in enumerate(tags) if tag.startswith("I-")], dtype=np.int64)
         self.begins = np.array([number["B-" + tags[i][2:]] for i in self.insides], dtype=np.int64)
-        self.begin_of = np.full(len(tags), -1)  # of an inside tag; -1 for others
-        self.begin_of[self.insides] = self.begins
-        self.is_begin = np.zeros(len(tags), dtype=bool)
-        self.is_begin[self.begins] = True
+        self._begin_of = [number["B-" + tag[2:]] if tag.startswith("I-") else -1 for tag in tags]  # of an inside tag
+        self._is_begin = [tag.startswith("B-") for tag in tags]
         self.order = np.array([self.outside, *self.begins, *self.insides], dtype=np.int64)  # as Viterbi has them
 
-    def decode(self, logits_BTL: npt.NDArray[np.float32], reads_BT: Bools, continues_BT: Bools) -> Ints:
-        """Return the tags with the highest sum of logits among legal sequences.
+    def decode(
+        self,
+        logits_BTL: npt.NDArray[np.float32],
+        reads: Sequence[Sequence[int]],
+        continues: Sequence[Sequence[bool]],
+    ) -> list[list[int]]:
+        """Return the tags with the highest sum of logits among legal sequences, of each row's tokens that are read.
 
         Args:
             logits_BTL: one score per token and tag.
-            reads_BT: False = the token does not count (padding, special tokens); its tag means nothing.
-            continues_BT: True = the token goes on with the word of the token before, so it can begin no entity and end
-                none: O after O, I-x after B-x or I-x.
+            reads: of each row, the places of tokens that count; padding and special tokens do not.
+            continues: whether each of them goes on with the word of the one before, so that it can begin no entity and
+                end none: O after O, I-x after B-x or I-x.
 
-        Shape: (B, T, L), (B, T), (B, T) -> (B, T)
         Source: Viterbi 1967, with transitions of weight 0 or minus infinity.
         """
-        best_BT: Ints = logits_BTL.argmax(axis=-1)
-        wrong_B = self._illegal(best_BT, reads_BT, continues_BT)
-        if wrong_B.any():
-            best_BT[wrong_B] = self._viterbi(logits_BTL[wrong_B], reads_BT[wrong_B], continues_BT[wrong_B])
-        return best_BT
+        best = logits_BTL.argmax(axis=-1).tolist()
+        found = [[tags[t] for t in places] for tags, places in zip(best, reads, strict=True)]
+        wrong = [i for i, tags in enumerate(found) if not self._legal(tags, continues[i])]
+        if wrong:
+            reads_BT, continues_BT = np.zeros((2, len(wrong), logits_BTL.shape[1]), dtype=bool)
+            for n, i in enumerate(wrong):
+                reads_BT[n, reads[i]], continues_BT[n, reads[i]] = True, continues[i]
+            for i, tags_T in zip(wrong, self._viterbi(logits_BTL[wrong], reads_BT, continues_BT), strict=True):
+                found[i] = tags_T[reads[i]].tolist()
+        return found
 
-    def _illegal(self, tags_BT: Ints, reads_BT: Bools, continues_BT: Bools) -> Bools:
-        """Return which rows are no legal sequence; N counts the tokens of all rows that are read."""
-        rows_N, columns_N = reads_BT.nonzero()
-        tags_N = tags_BT[rows_N, columns_N]
-        before_N = np.full_like(tags_N, self.outside)
-        before_N[1:] = np.where(rows_N[1:] == rows_N[:-1], tags_N[:-1], self.outside)
-        begin_N = self.begin_of[tags_N]
-        same_N, after_begin_N = before_N == tags_N, before_N == begin_N
-        legal_N = after_begin_N | same_N | (begin_N < 0)
-        if continues_BT.any():
-            goes_on_N = after_begin_N | (same_N & ~self.is_begin[tags_N])
-            legal_N = np.where(continues_BT[rows_N, columns_N], goes_on_N, legal_N)
-        wrong_B = np.zeros(len(tags_BT), dtype=bool)
-        wrong_B[rows_N[~legal_N]] = True
-        return wrong_B
+    def _legal(self, tags: Sequence[int], continues: Sequence[bool]) -> bool:
+        before = self.outside
+        for tag, goes_on in zip(tags, continues, strict=True):
+            begin = self._begin_of[tag]
+            if begin >= 0:
+                if before not in (begin, tag):
+                    return False
+            elif goes_on and (before != tag or self._is_begin[tag]):
+                return False
+            before = tag
+        return True
 
     def _viterbi(self, logits_BTL: npt.NDArray[np.float32], reads_BT: Bools, continues_BT: Bools) -> Ints:
         """Return the best legal tags; in here they are numbered O, B-a, B-b, …, I-a, I-b, …"""

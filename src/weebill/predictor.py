@@ -10,7 +10,7 @@ import numpy.typing as npt
 from weebill.artifact import StoredModel, read_model
 from weebill.backend import Backend, BackendName, load_backend, run_all
 from weebill.data import batches_by_length
-from weebill.decoding import Bools, TagGrammar
+from weebill.decoding import TagGrammar
 from weebill.errors import ArtifactError
 from weebill.schema import EncodedBatch, Entity, ModelOutput, ModelTokenizer, Prediction
 from weebill.tags import end_of_words, is_inside_word, spans_from_tags
@@ -88,52 +88,57 @@ class Predictor:
         """Return predictions from logits: the only softmax, argmax and BIO decoder in weebill."""
         assert output.intent_logits_BC is not None and output.tag_logits_BTL is not None and self._grammar is not None
         intents_BC = softmax(output.intent_logits_BC)
-        best_B = intents_BC.argmax(axis=-1)
-        score_B = intents_BC[np.arange(len(best_B)), best_B]
-        reads_BT, continues_BT = self._constraints(texts, batch)
-        tags_BT = self._grammar.decode(output.tag_logits_BTL, reads_BT, continues_BT)
-        tags_BT[~reads_BT] = self._grammar.outside
-        labelled_BT = tags_BT != self._grammar.outside
-        scores_BT = np.zeros(tags_BT.shape, dtype=np.float32)
-        if labelled_BT.any():
-            tags_N = tags_BT[labelled_BT]
-            scores_BT[labelled_BT] = softmax(output.tag_logits_BTL[labelled_BT])[np.arange(len(tags_N)), tags_N]
+        best = intents_BC.argmax(axis=-1).tolist()
+        reads, continues = self._words(texts, batch)
+        tags = self._grammar.decode(output.tag_logits_BTL, reads, continues)
+        scores = self._scores(output.tag_logits_BTL, reads, tags)
         predictions = []
-        for i, (intent, score, has_entities) in enumerate(
-            zip(best_B.tolist(), score_B.tolist(), labelled_BT.any(axis=1).tolist(), strict=True)
-        ):
+        for i, (text, encoding, intent) in enumerate(zip(texts, batch.encodings, best, strict=True)):
             entities: tuple[Entity, ...] = ()
-            if has_entities:
-                offsets = batch.encodings[i].offsets
-                names = [self.tags[t] for t in tags_BT[i, : len(offsets)].tolist()]
-                entities = spans_from_tags(names, offsets, scores_BT[i, : len(offsets)].tolist())
-            predictions.append(Prediction(texts[i], self.intents[intent], score, entities))
+            if i in scores:
+                offsets = encoding.offsets
+                names = [self.tags[tag] for tag in tags[i]]
+                entities = spans_from_tags(names, [offsets[t] for t in reads[i]], scores[i])
+            predictions.append(Prediction(text, self.intents[intent], float(intents_BC[i, intent]), entities))
         return predictions
 
-    def _constraints(self, texts: Sequence[str], batch: EncodedBatch) -> tuple[Bools, Bools]:
-        """Return which tokens carry a tag, and which go on a word.
+    def _words(self, texts: Sequence[str], batch: EncodedBatch) -> tuple[list[list[int]], list[list[bool]]]:
+        """Return the places of each text's tokens that carry a tag, and which of those tokens go on a word.
 
-        No special ones do, no later parts of a character, no marks that end a text.
+        No special ones carry one, no later parts of a character, no marks that end a text.
         """
         reads, continues = [], []
         for text, encoding in zip(texts, batch.encodings, strict=True):
             before, end = (0, 0), end_of_words(text) if self.whole_words else len(text)
-            for span in encoding.offsets:
-                read = span[0] != span[1] and span != before and span[0] < end
-                reads.append(read)
-                continues.append(read and self.whole_words and is_inside_word(text, span[0]))
-                if span[0] != span[1]:
-                    before = span
-        reads_BT, continues_BT = np.zeros_like(batch.attention_mask_BT), np.zeros_like(batch.attention_mask_BT)
-        reads_BT[batch.attention_mask_BT], continues_BT[batch.attention_mask_BT] = reads, continues
-        return reads_BT, continues_BT
+            places, go_on = [], []
+            for t, span in enumerate(encoding.offsets):
+                if span[0] == span[1]:
+                    continue
+                if span != before and span[0] < end:
+                    places.append(t)
+                    go_on.append(self.whole_words and is_inside_word(text, span[0]))
+                before = span
+            reads.append(places)
+            continues.append(go_on)
+        return reads, continues
+
+    def _scores(
+        self, logits_BTL: npt.NDArray[np.float32], reads: Sequence[Sequence[int]], tags: Sequence[Sequence[int]]
+    ) -> dict[int, list[float]]:
+        """Return the probability of each tag in the rows that have other tags than O."""
+        outside = self._grammar.outside if self._grammar else -1
+        labelled = [i for i, row in enumerate(tags) if any(tag != outside for tag in row)]
+        if not labelled:
+            return {}
+        scores_BTL = softmax(logits_BTL)  # all of them: to pick some first takes longer
+        return {i: [float(scores_BTL[i, t, tag]) for t, tag in zip(reads[i], tags[i], strict=True)] for i in labelled}
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return probabilities over the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities: npt.NDArray[np.float32] = powers / powers.sum(axis=-1, keepdims=True)
-    return probabilities
+    powers = np.exp(logits - np.maximum.reduce(logits, axis=-1, keepdims=True))
+    powers /= np.add.reduce(powers, axis=-1, keepdims=True)
+    return powers
 
 
 def load(folder: Path | str = SHIPPED, backend: BackendName | None = None) -> Predictor:

@@ -81,7 +81,7 @@ def is_inside_word(text: str, at: int) -> bool:
         >>> [at for at in range(12) if is_inside_word("at 9am, anna's", at)]
         [1, 4, 5, 9, 10, 11]
     """
-    return 0 < at < len(text) and _in_word(text[at - 1]) and _in_word(text[at])
+    return 0 < at < len(text) and text[at - 1] != " " and _in_word(text[at - 1]) and _in_word(text[at])
 
 
 def end_of_words(text: str) -> int:
@@ -93,6 +93,8 @@ def end_of_words(text: str) -> int:
         >>> [text[end_of_words(text) :] for text in ("wake me at 9.", "are we there yet?! ", "it is 5 p.m.", "hi")]
         ['.', '?! ', '', '']
     """
+    if text[-1:].isalnum():  # which is seen sooner than searched for
+        return len(text)
     marks = _FINAL_MARKS.search(text)
     return marks.end(1) if marks and not (len(marks[1]) == 1 and marks[1].isalpha()) else len(text)
 
