@@ -82,10 +82,10 @@ class MergeTable:
         rank_and_place_N = self._byte_ranks[bytes_N, np.roll(bytes_N, -1)] << 32 | np.arange(len(bytes_N))
         while True:
             best_W = np.minimum.reduceat(rank_and_place_N, starts_W)
-            unfinished_W = best_W < NOTHING << 32
-            best_W, starts_W = best_W[unfinished_W], starts_W[unfinished_W]  # no minimum is in what is passed over
-            if not len(best_W):
+            unfinished_W = (best_W < NOTHING << 32).nonzero()[0]
+            if not len(unfinished_W):
                 break
+            best_W, starts_W = best_W[unfinished_W], starts_W[unfinished_W]  # no minimum is in what is passed over
             firsts_W, merged_W = best_W & 0xFFFFFFFF, self._merged[best_W >> 32]
             seconds_W, before_W = next_N[firsts_W], previous_N[firsts_W]
             after_W = next_N[seconds_W]
