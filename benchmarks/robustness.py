@@ -18,6 +18,7 @@ import weebill
 from weebill.corpus import stream_texts
 from weebill.evaluate import evaluate
 from weebill.formats import read_utterances
+from weebill.noise import leave_out, swap_letters, typing_error
 from weebill.schema import Utterance
 
 FILLERS = ("um ", "hey there ", "could you please ", "ok so ", "i was wondering if you could ")
@@ -25,22 +26,12 @@ FILLERS = ("um ", "hey there ", "could you please ", "ok so ", "i was wondering 
 
 def typo(u: Utterance, rng: random.Random) -> Utterance:
     """Swap two letters inside one word."""
-    places = [i for i in range(1, len(u.text) - 2) if u.text[i - 1 : i + 3].isalpha() and u.text[i] != u.text[i + 1]]
-    if not places:
-        return u
-    i = rng.choice(places)
-    return replace(u, text=u.text[:i] + u.text[i + 1] + u.text[i] + u.text[i + 2 :])
+    return typing_error(u, rng, [swap_letters])
 
 
 def missing_letter(u: Utterance, rng: random.Random) -> Utterance:
-    """Leave a letter of a word out, outside entities."""
-    inside = {i for e in u.entities or () for i in range(e.start, e.end)}
-    places = [i for i in range(1, len(u.text) - 1) if u.text[i - 1 : i + 2].isalpha() and i not in inside]
-    if not places:
-        return u
-    i = rng.choice(places)
-    moved = tuple(e if e.start < i else replace(e, start=e.start - 1, end=e.end - 1) for e in u.entities or ())
-    return replace(u, text=u.text[:i] + u.text[i + 1 :], entities=moved)
+    """Leave a letter of a word out."""
+    return typing_error(u, rng, [leave_out])
 
 
 def filler(u: Utterance, rng: random.Random) -> Utterance:

@@ -44,6 +44,7 @@ FLOORS = [
         "generator",
         "soft_tags",
         "swapping",
+        "noise",
         "json_lines",
         "json_items",
         "word_files",

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 import weebill
 from weebill import MultiTaskModel, SentenceTransformer, distilling, joint_teacher, templates
 from weebill.artifact import count_parameters
+from weebill.backend import TorchBackend
 from weebill.config import AgreementConfig, DistillRecipe, FinetuneRecipe, load_recipe, parse_recipe
 from weebill.decoding import TagGrammar
 from weebill.distilling import distill
@@ -388,3 +389,31 @@ def test_the_shipped_recipe_and_the_documentation_tell_the_students_true_size():
         shape |= {"embedding_dim": int(dim), "projection": "projection = false" not in other}
         recipe = _recipe(encoder=shape, heads=heads)
         assert f"{size(recipe, int(tokens.replace(',', ''))):,}" == total
+
+
+def test_typing_errors_are_taught_what_the_teacher_says_of_the_clean_text(teachers, rows, dev, tokenizer, monkeypatch):
+    noise = {"typing_errors": 2, "hesitations": True}
+    lessons = read_lessons(_recipe(noise=noise), [Lesson("rows", rows, doubtful=False)], dev, Path())
+    assert [lesson.name for lesson in lessons] == ["rows", "typing errors", "hesitations"]
+    _, wrong, hesitant = lessons
+    assert all(u.text != clean for u, clean in zip(wrong.utterances, wrong.read_as, strict=True))
+    assert set(wrong.read_as) <= {u.text for u in rows}
+    assert list(hesitant.texts_for_teachers) == [u.text for u in hesitant.utterances]
+    read = []
+    ask = lambda who, texts, *rest: read.extend(texts) or soft_labels(who, texts, *rest)  # noqa: E731
+    monkeypatch.setattr(distilling, "soft_labels", ask)
+    unlabelled = Lesson("wrong", [Utterance(u.text) for u in wrong.utterances], read_as=wrong.read_as)
+    recipe = _recipe(training=TRAINING | {"epochs": 12})
+    model, end = distill(recipe, [unlabelled], dev, [teachers["own"]], lambda event: None, tokenizer)
+    assert read == wrong.read_as and end["lessons"][0]["learnt"] == len(read)
+    heads = (model.intents, model.tags, model.whole_words)
+    ours = _parses(weebill.Predictor(tokenizer, TorchBackend(model), 64, 64, *heads), [u.text for u in dev])
+    theirs = _parses(teachers["own"].predictor, [u.text for u in dev])
+    assert np.mean([a[0] == b[0] for a, b in zip(theirs, ours, strict=True)]) > 0.8  # clean ones, which it never met
+    assert np.mean([a == b for a, b in zip(theirs, ours, strict=True)]) > 0.4
+
+
+def test_an_error_that_changes_the_number_of_words_is_not_learnt(teachers, rows, dev, tokenizer):
+    lesson = Lesson("wrong", [Utterance("wake me atnine")], read_as=["wake me at nine"])
+    with pytest.raises(DataError, match="expected texts that the teachers are sure of"):
+        distill(_recipe(), [lesson], dev, [teachers["own"]], lambda event: None, tokenizer)

@@ -203,6 +203,15 @@ class SwappingConfig(Section):
     weight: float = Field(1.0, gt=0, le=1000, description="passes over the copies per epoch")
 
 
+class NoiseConfig(Section):
+    """Copies of the labelled rows as hurried people write and say them."""
+
+    typing_errors: int = Field(0, ge=0, description="copies of each row with an error in one word; what the teachers "
+                               "say of the row as it was is learnt")  # fmt: skip
+    hesitations: bool = Field(False, description="a copy of each row with a filler in front and one or a mark behind")
+    weight: float = Field(1.0, gt=0, description="passes over these copies per epoch")
+
+
 class AgreementConfig(Section):
     """Which texts that no person labelled, swapped copies among them, are left out: those the teachers doubt."""
 
@@ -277,6 +286,7 @@ class DistillRecipe(Recipe):
     sentence_teacher: str | None = Field(None, description="whose embeddings the student's follow; as start")
     data: DistillData = DistillData()
     swapping: SwappingConfig = SwappingConfig()
+    noise: NoiseConfig = NoiseConfig()
     agreement: AgreementConfig = AgreementConfig()
     heads: HeadsConfig = HeadsConfig()
     loss: DistillLoss = DistillLoss()

@@ -113,10 +113,13 @@ def _prepare(
     soft, lost = None, dict[str, int]()
     kept_N = np.ones(len(lesson.utterances), dtype=bool)
     if lesson.labels:
-        soft = soft_labels(teachers, [u.text for u in lesson.utterances], model.whole_words, cache_folder())
+        soft = soft_labels(teachers, lesson.texts_for_teachers, model.whole_words, cache_folder())
         if lesson.doubtful:
             kept_N, lost = trusted(soft, lesson.utterances, model.whole_words, Labels(model.intents, model.tags),
                                    recipe.agreement)  # fmt: skip
+        if lesson.read_as:  # without whole words a letter more is a word more
+            pairs = zip(lesson.utterances, lesson.read_as, strict=True)
+            kept_N &= [_words(u.text, model) == _words(text, model) for u, text in pairs]
     numbers = np.flatnonzero(kept_N)
     counts = {"name": lesson.name, "texts": len(kept_N), "learnt": len(numbers), "lost": lost}
     on_event({"event": "lesson"} | counts)
@@ -138,12 +141,16 @@ def _prepare(
     return _Rows(lesson, numbers, token_ids, soft, words, later, gold, chances, counts)
 
 
+def _words(text: str, model: MultiTaskModel) -> int:
+    return len(word_spans(text, model.whole_words))
+
+
 def _add_embeddings(
     recipe: DistillRecipe, all_rows: Sequence[_Rows], teacher: Callable[[Sequence[str]], Vectors], width: int
 ) -> None:
     """Set the teacher's embeddings of the rows that learn them; in the student's width, if not only similarities."""
     taught = [rows for rows in all_rows if rows.lesson.embedding and rows.token_ids]
-    texts = [[rows.lesson.utterances[i].text for i in rows.numbers.tolist()] for rows in taught]
+    texts = [[rows.lesson.texts_for_teachers[i] for i in rows.numbers.tolist()] for rows in taught]
     distinct = list(dict.fromkeys(text for some in texts for text in some))
     if not distinct:
         return

@@ -1,4 +1,4 @@
-"""What a distillation run learns from: labelled rows, swapped copies of them, texts without labels. No models."""
+"""What distillation learns from: labelled rows, swapped and noisy copies of them, texts without labels. No models."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weebill.config import DistillRecipe
+from weebill.noise import hesitations, typing_errors
 from weebill.schema import Utterance
 from weebill.sources import SourceRecord, sample, texts_of
 from weebill.swapping import swap_values
@@ -22,6 +23,7 @@ class Lesson:
         labels: whether the teachers' intents and tags are learnt.
         embedding: whether the sentence teacher's embeddings are.
         doubtful: whether texts that the teachers doubt are left out.
+        read_as: what teachers read in place of the texts, with as many words each; default: the texts.
     """
 
     name: str
@@ -30,6 +32,12 @@ class Lesson:
     labels: bool = True
     embedding: bool = True
     doubtful: bool = True
+    read_as: Sequence[str] | None = None
+
+    @property
+    def texts_for_teachers(self) -> Sequence[str]:
+        """What teachers read in place of each text, word for word."""
+        return self.read_as or [u.text for u in self.utterances]
 
     def record(self) -> SourceRecord:
         """Return name, size and fingerprint."""
@@ -43,7 +51,7 @@ class Lesson:
 def read_lessons(
     recipe: DistillRecipe, labelled: Sequence[Lesson], dev: Sequence[Utterance], data_root: Path
 ) -> list[Lesson]:
-    """Return the labelled rows, swapped copies of those people labelled, and the texts that the recipe names.
+    """Return the labelled rows, swapped and noisy copies of those people labelled, and the texts the recipe names.
 
     A text that was read is not taken again without its label; one that dev has is not taken at all.
 
@@ -63,10 +71,22 @@ def read_lessons(
         swapped = [u for u in swap_values(rows, recipe.swapping.copies, recipe.seed) if u.text not in seen]
         seen |= {u.text for u in swapped}
         lessons.append(Lesson("values swapped", swapped, recipe.swapping.weight))
+    lessons += _noisy([u for lesson in labelled if not lesson.doubtful for u in lesson.utterances], recipe)
     for spec in recipe.data.unlabelled:
         texts = [text for text in dict.fromkeys(texts_of(data_root / spec.path, spec.sentences)) if text not in seen]
         chosen = sample(texts, spec.max_rows, recipe.seed)
         seen.update(chosen)
         lessons.append(Lesson(spec.path, [Utterance(text, source=spec.path) for text in chosen], spec.weight,
                               "labels" in spec.learns, "embedding" in spec.learns))  # fmt: skip
+    return lessons
+
+
+def _noisy(rows: Sequence[Utterance], recipe: DistillRecipe) -> list[Lesson]:
+    noise, lessons = recipe.noise, []
+    if noise.typing_errors:
+        pairs = list(typing_errors(rows, noise.typing_errors, recipe.seed))
+        lessons.append(Lesson("typing errors", [changed for changed, _ in pairs], noise.weight, doubtful=False,
+                              read_as=[u.text for _, u in pairs]))  # fmt: skip
+    if noise.hesitations:
+        lessons.append(Lesson("hesitations", list(hesitations(rows, recipe.seed)), noise.weight, doubtful=False))
     return lessons
