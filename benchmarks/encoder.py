@@ -7,7 +7,8 @@ dropout, one epoch each time, no evaluation: weebill's `fit` with its pretrainin
 Whatever each does on the way counts: reading the model, tokenizing (weebill before the first step, so that more epochs
 would share it), batching (weebill by length, the trainer at random). The trainer runs a second time with the attention
 dropout of 0.1 that a BertConfig has by default, and weebill's encoder never has. Both then encode the same texts from
-the same model folder, in batches of 64. Peers take turns, so that a slow moment of the machine hits all of them.
+the same model folder, in batches of 64; weebill also as it runs after `weebill export`. Peers take turns, so that a
+slow moment of the machine hits all of them.
 
 The shares of the peak count the operations that the embeddings need, of real tokens, not of padding: a text of T tokens
 passes num_layers - 1 layers of 8·T·D² + 4·T²·D + 4·T·D·F operations (projections, attention, feed-forward network), and
@@ -41,9 +42,13 @@ from turns import ROUNDS, take_turns, timed
 
 import weebill
 from weebill import templates
+from weebill.artifact import read_model
+from weebill.backend import OnnxBackend
 from weebill.config import EncoderConfig, PretrainRecipe, Source
 from weebill.corpus import stream_texts
+from weebill.onnx_graph import build_graph
 from weebill.pairs import read_pairs
+from weebill.predictor import Predictor, predictor_of
 from weebill.pretraining import pretrain
 from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
@@ -149,9 +154,19 @@ def ratio(seconds: dict[str, float], name: str) -> str:
     return "" if seconds[name] == ours else f"weebill is {seconds[name] / ours:.1f} ×"
 
 
+def load_exported(folder: Path) -> Predictor:
+    """Return what `weebill export` and `weebill.load` make of a folder, with as many workers as torch has threads."""
+    stored = read_model(folder)
+    backend = OnnxBackend(build_graph(stored))
+    backend.workers = torch.get_num_threads()
+    return predictor_of(stored, backend)
+
+
 def bench_encoding(folder: Path, texts: list[str], minilm: Path | None, peak: float, table: Table) -> None:
     model, predictor, peer = SentenceTransformer.load(folder), weebill.load(folder), Peer(str(folder), device="cpu")
+    exported = load_exported(folder)
     calls: dict[str, Callable[[], object]] = {
+        "weebill load(…).embed, exported to ONNX": lambda: exported.embed(texts, show_progress=False),
         "weebill encode": lambda: model.encode(texts, batch_size=BATCH, show_progress=False),
         "weebill load(…).embed": lambda: predictor.embed(texts, show_progress=False),
         "sentence-transformers": lambda: peer.encode(texts, batch_size=BATCH, show_progress_bar=False),
@@ -160,7 +175,8 @@ def bench_encoding(folder: Path, texts: list[str], minilm: Path | None, peak: fl
     if minilm:
         large = Peer(str(minilm), device="cpu")
         calls["all-MiniLM-L6-v2"] = lambda: large.encode(few, batch_size=BATCH, show_progress_bar=False)
-    distance = np.abs(model.encode(texts) - peer.encode(texts, show_progress_bar=False)).max()  # warm, too
+    ours = (model.encode(texts), exported.embed(texts))  # warm, too
+    distance = max(np.abs(vectors - peer.encode(texts, show_progress_bar=False)).max() for vectors in ours)
     found = take_turns(calls, "encoding")
     if minilm:
         found["all-MiniLM-L6-v2"] *= len(texts) / len(few)
@@ -172,8 +188,9 @@ def bench_encoding(folder: Path, texts: list[str], minilm: Path | None, peak: fl
 
 
 def bench_latency(folder: Path, text: str, table: Table) -> None:
-    predictor, peer = weebill.load(folder), Peer(str(folder), device="cpu")
+    predictor, exported, peer = weebill.load(folder), load_exported(folder), Peer(str(folder), device="cpu")
     calls: dict[str, Callable[[], object]] = {
+        "weebill load(…).embed, exported to ONNX": lambda: [exported.embed([text]) for _ in range(LATENCY_TIMES)],
         "weebill load(…).embed": lambda: [predictor.embed([text]) for _ in range(LATENCY_TIMES)],
         "sentence-transformers": lambda: [peer.encode([text], show_progress_bar=False) for _ in range(LATENCY_TIMES)],
     }
