@@ -59,7 +59,7 @@ FLOORS = [
     {"sent_transformer", "heads", "losses", "freezing", "checkpoint"},
     {"multitask"},
     {"backend"},
-    {"predictor", "onnx_graph"},
+    {"predictor", "onnx_graph", "features"},
     {"evaluate", "evaluate_pairs", "verification", "joint_teacher", "batching", "neighbours"},
     {"comparison", "export", "conversion", "mending", "http_guard"},
     {"serve"},

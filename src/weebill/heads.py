@@ -1,4 +1,6 @@
-"""IntentHead, TagHead and MaskedLMHead: token states -> logits. They decode nothing and know no labels."""
+"""IntentHead, TagHead (perhaps with a LinearChain) and MaskedLMHead: token states -> logits. They decode nothing and
+know no labels.
+"""
 
 import math
 
@@ -47,6 +49,7 @@ class TagHead(nn.Module):
             nn.Dropout(config.dropout),
             nn.Linear(config.mlp_dim, num_tags),
         )
+        self.crf = LinearChain(num_tags) if config.crf else None
 
     def forward(self, hidden_BTD: Tensor, attention_mask_BT: Tensor) -> Tensor:
         """Return tag logits for every token; those of padding mean nothing."""
@@ -56,6 +59,16 @@ class TagHead(nn.Module):
         behind_BTK = _gather(self.backward_lstm(_gather(hidden_BTD, reversal_BT))[0], reversal_BT)
         logits_BTL: Tensor = self.mlp(self.dropout(torch.cat([ahead_BTK, behind_BTK], dim=-1)))
         return logits_BTL
+
+
+class LinearChain(nn.Module):
+    """How well each tag begins a text, follows each other tag, and ends a text; `losses.crf_loss` trains the scores."""
+
+    def __init__(self, num_tags: int):
+        super().__init__()
+        self.start_L = nn.Parameter(torch.zeros(num_tags))
+        self.transitions_LL = nn.Parameter(torch.zeros(num_tags, num_tags))
+        self.end_L = nn.Parameter(torch.zeros(num_tags))
 
 
 class MaskedLMHead(nn.Module):
