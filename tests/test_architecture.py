@@ -69,7 +69,8 @@ FLOORS = [
     {"pretraining", "finetuning"},
     {"distilling"},
     {"runs"},
-    {"demo", "cli_tokenizer", "cli_data", "cli_data_make"},
+    {"demo", "freezing_table"},
+    {"cli_tokenizer", "cli_data", "cli_data_make", "cli_train"},
     {"cli"},
     {"__main__"},
 ]

@@ -403,6 +403,18 @@ def parse_recipe(values: dict[str, Any], kind: type[RecipeT], where: str) -> Rec
         raise ConfigError("\n".join(_explain(kind, dict(item), where) for item in error.errors())) from error
 
 
+def override(recipe: RecipeT, overrides: Iterable[str]) -> RecipeT:
+    """Return the recipe with `section.key=value` overrides applied.
+
+    Raises:
+        ConfigError: an unknown key or a bad value.
+    """
+    values = recipe.model_dump(mode="json", exclude_unset=True) | {"task": type(recipe).model_fields["task"].default}
+    for one in overrides:
+        _apply_override(values, one)
+    return parse_recipe(values, type(recipe), where="override")
+
+
 def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, raw = override.partition("=")
     if not equals or not key.strip():
