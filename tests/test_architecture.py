@@ -34,6 +34,7 @@ FLOORS = [
         "golden",
         "decoding",
         "attention",
+        "dropout",
         "download",
         "grammar",
         "augment",
