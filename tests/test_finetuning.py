@@ -92,6 +92,11 @@ def test_rows_annotated_for_one_task_train_that_head_only(train, tokenizer):
 def test_a_weight_of_zero_leaves_a_head_as_it_is_and_static_weights_scale(train):
     assert _moved(*train(loss={"tag_weight": 0.0})[:2]) == {"encoder", "intent_head"}
     assert _moved(*train(loss={"intent_weight": 0.0})[:2]) == {"encoder", "tag_head"}
+    entities = [Utterance(u.text, None, u.entities) for u in ROWS[:-1]] + [ROWS[-1]]
+    few = {"batch_size": 2, "learning_rate": 1e-2}
+    assert _moved(*train(entities, loss={"tag_weight": 0.0, "intent_sampling_power": 0}, training=few)[:2]) == {
+        "encoder", "intent_head",
+    }  # fmt: skip
     plain, heavy = (
         train(loss={"intent_weight": w}, encoder=SMALL | {"dropout": 0}, heads={"dropout": 0},
               training={"epochs": 1, "batch_size": 512})[2][-2] for w in (1.0, 4.0)

@@ -137,7 +137,7 @@ class _Joint:
                 weighed[name] = weight * parts[name]
                 if self.model.log_variances is not None:
                     weighed[name] = losses.uncertainty_weighted(weighed[name], self.model.log_variances[number])
-        return weighed or {name: 0.0 * value for name, value in parts.items()}
+        return weighed or {name: 0.0 * value.detach() for name, value in parts.items()}
 
 
 def tag_class_weights(loss: LabelLoss, rows: Sequence[Sequence[int]], num_tags: int) -> npt.NDArray[np.float32]:

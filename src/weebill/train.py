@@ -236,7 +236,8 @@ class _Run:
                                       f"training.precision to no", self.raw, self._best(), batch)  # fmt: skip
             if self.evaluation_is_due(self.step + 1) and len(weighed) > 1:
                 self.grad_norms = _shared_grad_norms(weighed, self.raw)
-            self.accelerator.backward(loss / len(plans))
+            if loss.requires_grad:  # not where all that the batch could teach is frozen
+                self.accelerator.backward(loss / len(plans))
             for name, value in parts.items():
                 self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach()
                 self.counts[name] = self.counts.get(name, 0) + 1
