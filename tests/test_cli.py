@@ -45,6 +45,7 @@ def test_help_teaches_and_imports_no_torch():
         "pretrain",
         "finetune",
         "distill",
+        "compare-freezing",
         "evaluate",
         "parse",
         "embed",

@@ -1,6 +1,6 @@
 """The best legal sequence of tags, against all sequences there are; and what decoding makes of it."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weebill.data import entities_are_whole_words
-from weebill.decoding import TagGrammar
+from weebill.decoding import TagGrammar, Transitions
 from weebill.predictor import Predictor
 from weebill.schema import Entity, ModelOutput, Utterance
 from weebill.tokenizer import Tokenizer
@@ -52,6 +52,32 @@ def test_a_sequence_that_is_legal_already_stays():
         logits[0, t, TAGS.index(tag)] = 1.0
     got = TagGrammar(TAGS).decode(logits, [[0, 1, 2, 3]], [[False, False, True, False]])
     assert [TAGS[i] for i in got[0]] == ["O", "B-b", "I-b", "B-b"]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_crf_reads_the_best_of_all_legal_sequences(seed):
+    rng = np.random.default_rng(seed)
+    length = int(rng.integers(1, 6))
+    chain = Transitions(*(rng.normal(0, 2, shape) for shape in ((5,), (5, 5), (5,))))
+    logits = rng.normal(size=(2, length, 5))
+    reads, continues = rng.random((2, length)) < 0.8, np.zeros((2, length), bool)
+    for row in range(2):
+        places = np.flatnonzero(reads[row])
+        continues[row, places[1:]] = rng.random(max(0, len(places) - 1)) < 0.3
+    read = [np.flatnonzero(row).tolist() for row in reads]
+    going_on = [row[places].tolist() for row, places in zip(continues, read, strict=True)]
+    got = TagGrammar(TAGS, chain).decode(logits, read, going_on)
+    for row, places in enumerate(read):
+        if not places:
+            continue
+        every = product(range(5), repeat=len(places))
+        best = max(
+            (seq for seq in every if _is_legal([TAGS[i] for i in seq], continues[row, places])),
+            key=lambda seq: sum(logits[row, t, tag] for t, tag in zip(places, seq, strict=True))
+            + chain.start_L[seq[0]] + chain.end_L[seq[-1]]
+            + sum(chain.transitions_LL[a, b] for a, b in pairwise(seq)),
+        )  # fmt: skip
+        assert got[row] == list(best)
 
 
 def _predict(whole_words, spelled, text="set bluetooth now"):

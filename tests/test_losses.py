@@ -1,4 +1,5 @@
 import importlib
+import itertools
 import math
 
 import pytest
@@ -245,3 +246,100 @@ def test_the_gradient_of_soft_labels_keeps_its_size_as_the_temperature_grows():
         losses.soft_label_loss(student, torch.log_softmax(_rows(1), 1), temperature).backward()
         norms.append(student.grad.norm().item())
     assert norms[0] == pytest.approx(norms[1], rel=0.2)
+
+
+def test_focal_tag_loss_of_two_classes_is_torchvisions():
+    # softmax over the logits (0, x) is sigmoid(x); the formula is torchvision.ops.sigmoid_focal_loss, alpha < 0
+    x, right, gamma = _rows(3)[:, 0], torch.tensor([1, 0, 1, 1, 0, 0, 1]), 2.0
+    p, target = x.sigmoid(), right.float()
+    cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(x, target, reduction="none")
+    oracle = (cross_entropy * (1 - (p * target + (1 - p) * (1 - target))) ** gamma).mean()
+    logits = torch.stack([torch.zeros_like(x), x], dim=1)[None]
+    assert losses.tag_loss(logits, right[None], torch.ones(2), focal_gamma=gamma) == pytest.approx(oracle.item())
+    plain = torch.nn.functional.cross_entropy(logits[0], right)
+    assert losses.tag_loss(logits, right[None], torch.ones(2)) == pytest.approx(plain.item())
+
+
+def test_focal_tag_loss_turns_to_what_is_read_badly():
+    logits, tags = torch.tensor([[[4.0, 0.0], [0.0, 0.5], [9.0, 9.0]]]), torch.tensor([[0, 0, -100]])
+    weights = torch.tensor([1.0, 3.0])
+
+    def pull(gamma):  # of the badly read token, as a share of both
+        leaf = logits.clone().requires_grad_()
+        losses.tag_loss(leaf, tags, weights, focal_gamma=gamma).backward()
+        assert leaf.grad[0, 2].abs().sum() == 0  # not annotated
+        size = leaf.grad[0].abs().sum(1)
+        return (size[1] / size.sum()).item()
+
+    assert pull(0.0) < pull(1.0) < pull(3.0)
+    better = logits.clone()
+    better[0, 1, 0] += 0.3
+    assert losses.tag_loss(better, tags, weights, focal_gamma=2.0) < losses.tag_loss(
+        logits, tags, weights, focal_gamma=2.0
+    )
+
+
+def test_uncertainty_weighting_finds_the_variance_and_eases_the_harder_task():
+    hard, easy = torch.tensor(3.0), torch.tensor(0.1)
+    s = torch.zeros(2, requires_grad=True)
+    optimizer = torch.optim.SGD([s], lr=0.3)
+    for _ in range(400):
+        optimizer.zero_grad()
+        (losses.uncertainty_weighted(hard, s[0]) + losses.uncertainty_weighted(easy, s[1])).backward()
+        optimizer.step()
+    assert s.exp().tolist() == pytest.approx([6.0, 0.2], rel=1e-3)  # where -L exp(-s) + 1/2 = 0
+    at = torch.tensor(0.4)
+    assert losses.uncertainty_weighted(hard - 1, at) < losses.uncertainty_weighted(hard, at)
+    sigma = at.exp().sqrt()
+    assert losses.uncertainty_weighted(hard, at) == pytest.approx((hard / sigma**2 + sigma.log()).item())
+
+
+def _chain(seed, num_tags):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(*shape, generator=generator) for shape in ((num_tags,), (num_tags, num_tags), (num_tags,))]
+
+
+def _score(emissions, tags, start, transitions, end):
+    inner = sum(transitions[a, b] for a, b in itertools.pairwise(tags))
+    return start[tags[0]] + end[tags[-1]] + sum(row[t] for row, t in zip(emissions, tags, strict=True)) + inner
+
+
+def test_crf_loss_equals_enumeration_of_all_sequences():
+    num_tags, chain = 3, _chain(0, 3)
+    emissions = torch.randn(4, 6, num_tags, generator=torch.Generator().manual_seed(1)) * 2
+    tags = torch.tensor([[-100, 0, 2, 1, 2, -100], [-100, 1, -100, -100, -100, -100], [-100] * 6,
+                         [-100, 2, -100, 2, 0, -100]])  # fmt: skip
+    total, count = 0.0, 0
+    for row, gold in zip(emissions, tags.tolist(), strict=True):
+        places = [t for t, tag in enumerate(gold) if tag != -100]
+        if places:
+            alternatives = [_score(row[places], seq, *chain)
+                            for seq in itertools.product(range(num_tags), repeat=len(places))]  # fmt: skip
+            right = _score(row[places], [gold[t] for t in places], *chain)
+            total, count = total + torch.logsumexp(torch.stack(alternatives), 0) - right, count + len(places)
+    assert losses.crf_loss(emissions, tags, *chain) == pytest.approx((total / count).item(), rel=1e-5)
+    padded = torch.cat([emissions, torch.full((4, 3, num_tags), 50.0)], dim=1)
+    more = torch.cat([tags, torch.full((4, 3), -100)], dim=1)
+    assert losses.crf_loss(padded, more, *chain) == pytest.approx((total / count).item(), rel=1e-5)
+    none = torch.full_like(tags, -100)
+    assert losses.crf_loss(emissions, none, *chain).item() == 0.0
+
+
+def test_crf_loss_without_transitions_is_cross_entropy():
+    emissions, tags = _rows(0)[None], torch.tensor([[0, 4, 1, 1, 2, -100, 3]])
+    zero = torch.zeros(5), torch.zeros(5, 5), torch.zeros(5)
+    oracle = torch.nn.functional.cross_entropy(emissions[0], tags[0])
+    assert losses.crf_loss(emissions, tags, *zero) == pytest.approx(oracle.item(), rel=1e-5)
+
+
+def test_crf_loss_falls_as_what_is_right_scores_more_and_survives_large_scores():
+    emissions, tags, (start, transitions, end) = _rows(0)[None], torch.tensor([[0, 1, 1, 2, 3, 4, 0]]), _chain(1, 5)
+    base = losses.crf_loss(emissions, tags, start, transitions, end)
+    right, wrong = transitions.clone(), transitions.clone()
+    right[0, 1] += 1
+    wrong[0, 2] += 1
+    assert losses.crf_loss(emissions, tags, start, right, end) < base
+    assert losses.crf_loss(emissions, tags, start, wrong, end) > base
+    large = (emissions * 1e4).requires_grad_()
+    losses.crf_loss(large, tags, start, (transitions * 100).requires_grad_(), end).backward()
+    assert torch.isfinite(large.grad).all()

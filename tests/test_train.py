@@ -263,6 +263,16 @@ def test_epoch_batches_hold_every_row_once_and_weights_favour_the_rare():
     assert weights[1] / weights[0] == pytest.approx(3.0, rel=1e-5)
 
 
+def test_effective_numbers_weigh_tags_as_counted_by_hand():
+    rows = [[0] * 7 + [1] * 3 + [-100] * 5, [2]]
+    weights = data.class_weights(rows, 4, 0.0, beta=0.9)
+    expected = [1 / sum(0.9**i for i in range(n)) for n in (7, 3, 1, 1)]  # the geometric series that the formula sums
+    assert (weights / weights[0]).tolist() == pytest.approx([e / expected[0] for e in expected], rel=1e-6)
+    assert (7 * weights[0] + 3 * weights[1] + weights[2]) / 11 == pytest.approx(1.0)  # the average token
+    assert weights[0] < weights[1] < weights[2]
+    assert data.class_weights(rows, 4, 0.0, beta=0.0).tolist() == [1.0] * 4
+
+
 def test_batches_by_length_hold_every_text_once_as_it_is_encoded_alone(monkeypatch):
     monkeypatch.setattr(data, "WINDOW_BATCHES", 3)
     tokenizer, texts = Tokenizer.packaged(), [u.text for u in templates.generate(200)[0]]

@@ -2,6 +2,7 @@
 
 config.json, model.safetensors, tokenizer.json, modules.json, 1_Pooling/, 2_Dense/ …  a sentence-transformers model
 heads/config.json, heads/model.safetensors                                           weebill's intent and tag heads
+heads/transitions.safetensors                                                        a CRF's, for the decoder
 model.onnx                                                                           instead of all weights, if exported
 golden.jsonl                                                                         what the model gave for fixed texts
 weebill.json                                                                         format_version, encoder, number of
@@ -26,13 +27,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from weebill.config import EncoderConfig, HeadsConfig
+from weebill.decoding import Transitions
 from weebill.errors import ArtifactError
 from weebill.golden import Golden, write_golden
 from weebill.hf_tokenizer import load_tokenizer
 from weebill.schema import ModelTokenizer
 
 FORMAT_VERSION = 1
-GRAPH, WEIGHTS = "model.onnx", "model.safetensors"
+GRAPH, WEIGHTS, TRANSITIONS = "model.onnx", "model.safetensors", "transitions.safetensors"
 Arrays = dict[str, npt.NDArray[np.float32]]
 Json = TypeVar("Json")
 
@@ -47,12 +49,18 @@ class Graph:
 
 @dataclass(frozen=True)
 class Heads:
-    """Labels, shape and weights of the two heads."""
+    """Labels, shape and weights of the two heads; the transitions of a CRF are beside the weights, for the decoder."""
 
     intents: list[str]
     tags: list[str]
     config: HeadsConfig
     arrays: Arrays
+    transitions: Transitions | None = None
+
+    def all_arrays(self) -> Arrays:
+        """Return the weights and the transitions by the names they have in the model."""
+        chain = self.transitions._asdict() if self.transitions else {}
+        return self.arrays | {f"tag_head.crf.{name}": array for name, array in chain.items()}
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,8 @@ def _fill(
         (folder / "heads").mkdir()
         if graph is None:
             save_file(heads.arrays, folder / "heads" / WEIGHTS, metadata={"format": "pt"})
+        if heads.transitions is not None:
+            save_file(heads.transitions._asdict(), folder / "heads" / TRANSITIONS, metadata={"format": "pt"})
         _json(
             folder / "heads" / "config.json",
             {"intents": heads.intents, "tags": heads.tags, "heads": heads.config.model_dump()},
@@ -336,7 +346,7 @@ def count_parameters(config: EncoderConfig, vocab_size: int, heads: Heads | None
         736704
     """
     encoder = sum(math.prod(shape) for shape in weight_shapes(config, vocab_size).values())
-    return encoder + sum(array.size for array in (heads.arrays.values() if heads else ()))
+    return encoder + sum(array.size for array in (heads.all_arrays().values() if heads else ()))
 
 
 def compare_files(folder: Path) -> dict[str, str]:
@@ -367,7 +377,17 @@ def _read_heads(folder: Path, weights: bool) -> Heads | None:
         intents, tags = [str(x) for x in meta["intents"]], [str(x) for x in meta["tags"]]
     except (KeyError, TypeError, ValidationError) as error:
         raise ArtifactError(f"{folder / 'config.json'}: expected intents, tags and heads, got {error}") from error
-    return Heads(intents, tags, config, read_arrays(folder / WEIGHTS) if weights else {})
+    transitions = _read_transitions(folder / TRANSITIONS, len(tags)) if config.crf else None
+    return Heads(intents, tags, config, read_arrays(folder / WEIGHTS) if weights else {}, transitions)
+
+
+def _read_transitions(path: Path, num_tags: int) -> Transitions:
+    arrays, shapes = read_arrays(path), [(num_tags,), (num_tags, num_tags), (num_tags,)]
+    got = [arrays[name].shape if name in arrays else None for name in Transitions._fields]
+    if got != shapes:
+        raise ArtifactError(f"{path}: expected {', '.join(Transitions._fields)} of the shapes {shapes}, got {got}; "
+                            f"copy the folder again")  # fmt: skip
+    return Transitions(*(arrays[name] for name in Transitions._fields))
 
 
 def read_json(path: Path, kind: type[Json]) -> Json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from weebill import cli_data, cli_data_make, cli_tokenizer
+from weebill import cli_data, cli_data_make, cli_tokenizer, cli_train
 from weebill.errors import ConfigError, DataError, TrainingInterrupted, WeebillError
 from weebill.files import write_whole
 from weebill.limits import Limits
@@ -25,16 +25,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.add_typer(cli_train.app)
 app.add_typer(cli_tokenizer.app, name="tokenizer")
 cli_data.app.add_typer(cli_data_make.data_app)
 app.add_typer(cli_data.app, name="data")
 console = Console(stderr=True)
 
-Recipe = Annotated[str, typer.Argument(help="A recipe file (TOML), or the name of a shipped recipe.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a key: training.epochs=5. Repeatable.")]
-Output = Annotated[Path, typer.Option(help="Folder of the new model; an older weebill model there is replaced.")]
-Root = Annotated[Path, typer.Option(envvar="WEEBILL_DATA", help="Folder that the recipe's data paths start from.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run of this --output that was stopped.")]
 Model = Annotated[Path, typer.Argument(help="Model folder.")]
 ModelAndTexts = Annotated[
     list[str] | None,
@@ -45,48 +41,6 @@ ModelAndTexts = Annotated[
     ),
 ]
 Input = Annotated[Path | None, typer.Option("--input", help="File with one text a line; an empty line is a text too.")]
-
-
-@app.command()
-def pretrain(
-    recipe: Recipe, output: Output, set: Sets = None, data_root: Root = Path("data"), resume: Resume = False
-) -> None:
-    """Train a sentence encoder with a triplet loss.
-
-    Example: `weebill pretrain sts-qqp --data-root data --output runs/pretrained`
-    """
-    from weebill.config import PretrainRecipe, load_recipe
-    from weebill.runs import run_pretrain
-
-    run_pretrain(load_recipe(recipe, PretrainRecipe, set or ()), output, data_root, console, resume=resume)
-
-
-@app.command()
-def finetune(
-    recipe: Recipe, output: Output, set: Sets = None, data_root: Root = Path("data"), resume: Resume = False
-) -> None:
-    """Train intent and entities on one encoder.
-
-    Example: `weebill finetune massive --set start=runs/pretrained --output runs/massive`
-    """
-    from weebill.config import FinetuneRecipe, load_recipe
-    from weebill.runs import run_finetune
-
-    run_finetune(load_recipe(recipe, FinetuneRecipe, set or ()), output, data_root, console, resume=resume)
-
-
-@app.command()
-def distill(
-    recipe: Recipe, output: Output, set: Sets = None, data_root: Root = Path("data"), resume: Resume = False
-) -> None:
-    """Train a small model on what larger ones say of labelled and unlabelled texts.
-
-    Example: `weebill distill massive-tiny --data-root data --output runs/tiny`
-    """
-    from weebill.config import DistillRecipe, load_recipe
-    from weebill.runs import run_distill
-
-    run_distill(load_recipe(recipe, DistillRecipe, set or ()), output, data_root, console, resume=resume)
 
 
 @app.command()

@@ -59,6 +59,15 @@ class HeadsConfig(Section):
         "auto", description="words: entities are whole words; auto: if those of the training data are"
     )
     dropout: float = Field(0.1, ge=0, lt=1)
+    crf: bool = Field(False, description="also learn how well each tag follows each other one; read by Viterbi")
+    intent_threshold: Literal["dev"] | Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="an intent less probable is read as out_of_scope; dev: the best one there; 0 = off"
+    )
+
+    @property
+    def settled_threshold(self) -> float:
+        """The intent threshold; 0 where it is still to be chosen."""
+        return 0.0 if isinstance(self.intent_threshold, str) else self.intent_threshold
 
 
 class TrainingConfig(Section):
@@ -157,13 +166,60 @@ class MiningConfig(Section):
     )  # fmt: skip
 
 
-class FinetuneLoss(Section):
-    """Sum of intent and tag cross-entropy."""
+class LabelLoss(Section):
+    """How annotated intents and tags count; of tags under a CRF, only token_dropout."""
 
-    tag_weight_power: float = Field(0.1, ge=0, le=1, description="tag class weight = frequency ** -power; 0 = off")
+    tag_weighting: Literal["power", "inverse_root", "effective_number"] = Field(
+        "power", description="tag class weight = frequency ** -tag_weight_power, or ** -0.5, or 1 / effective number"
+    )
+    tag_weight_power: float = Field(0.1, ge=0, le=1, description="of tag_weighting = power; 0 = off")
+    effective_number_beta: float = Field(0.999, ge=0, lt=1, description="near 1: as inverse frequency; 0: all alike")
+    tag_focal_gamma: float = Field(0.0, ge=0, le=10, description="tags read well count (1 - p) ** gamma; 0 = off")
     intent_sampling_power: float = Field(0.3, ge=0, le=1, description="row weight = intent frequency ** -power")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     token_dropout: float = Field(0.0, ge=0, lt=1, description="share of tokens read as [MASK] in training")
+
+
+class FinetuneLoss(LabelLoss):
+    """Sum of intent and tag cross-entropy, each times its weight."""
+
+    intent_weight: float = Field(1.0, ge=0)
+    tag_weight: float = Field(1.0, ge=0)
+    balance: Literal["fixed", "uncertainty"] = Field(
+        "fixed", description="uncertainty: the losses are also divided by variances that are learnt"
+    )
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> "FinetuneLoss":
+        if not self.intent_weight and not self.tag_weight:
+            raise ValueError("intent_weight and tag_weight are both 0: nothing would train")
+        return self
+
+
+class FreezingConfig(Section):
+    """What does not train: weights stay as they are, and their part of the model has no dropout."""
+
+    encoder: bool = Field(False, description="all of it: only the heads train")
+    cached_features: bool = Field(
+        False, description="with encoder: token states are computed once, before training, and kept in memory"
+    )
+    lower_layers: int = Field(0, ge=0, description="embeddings and so many layers; 0 = not the embeddings either")
+    intent_head: bool = Field(False, description="the start's own, if it has one for these intents, else random")
+    tag_head: bool = Field(False, description="the start's own, if it has one for these tags, else random")
+    epochs_per_layer: int = Field(
+        0, ge=0, description="gradual unfreezing: heads alone at first, then from the top one layer more after so many "
+        "epochs each, embeddings last; 0 = off"
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "FreezingConfig":
+        if self.cached_features and not self.encoder:
+            raise ValueError("cached_features needs encoder = true")
+        if self.encoder and (self.lower_layers or self.epochs_per_layer):
+            raise ValueError("encoder = true freezes all layers; leave out lower_layers and epochs_per_layer")
+        if self.intent_head and self.tag_head and self.encoder:
+            raise ValueError("nothing would train; leave out encoder, intent_head or tag_head")
+        return self
 
 
 class LabelledTexts(Section):
@@ -222,7 +278,7 @@ class AgreementConfig(Section):
     min_confidence: float = Field(0.0, ge=0, lt=1, description="of the likeliest intent, by the teachers' mean")
 
 
-class DistillLoss(FinetuneLoss):
+class DistillLoss(LabelLoss):
     """Sum of the divergences from the teachers, and of the gold labels' cross-entropy on labelled rows."""
 
     temperature: float = Field(2.0, gt=0, description="of intents and tags; above 1 shows what is nearly right, too")
@@ -275,6 +331,15 @@ class FinetuneRecipe(Recipe):
     data: DataConfig = DataConfig()
     heads: HeadsConfig = HeadsConfig()
     loss: FinetuneLoss = FinetuneLoss()
+    freezing: FreezingConfig = FreezingConfig()
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> "FinetuneRecipe":
+        if self.freezing.cached_features and self.loss.token_dropout:
+            raise ValueError("freezing.cached_features reads each text once, so loss.token_dropout must be 0")
+        if self.heads.crf and self.loss.tag_focal_gamma:
+            raise ValueError("heads.crf has a loss of its own, so loss.tag_focal_gamma must be 0")
+        return self
 
 
 class DistillRecipe(Recipe):
@@ -290,6 +355,13 @@ class DistillRecipe(Recipe):
     agreement: AgreementConfig = AgreementConfig()
     heads: HeadsConfig = HeadsConfig()
     loss: DistillLoss = DistillLoss()
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> "DistillRecipe":
+        if self.heads.crf or self.heads.intent_threshold == "dev":
+            raise ValueError("heads.crf and heads.intent_threshold = dev are for `weebill finetune`; teachers say what "
+                             "each token is by itself")  # fmt: skip
+        return self
 
 
 RecipeT = TypeVar("RecipeT", bound=Recipe)
@@ -339,6 +411,18 @@ def parse_recipe(values: dict[str, Any], kind: type[RecipeT], where: str) -> Rec
         return kind.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(kind, dict(item), where) for item in error.errors())) from error
+
+
+def override(recipe: RecipeT, overrides: Iterable[str]) -> RecipeT:
+    """Return the recipe with `section.key=value` overrides applied.
+
+    Raises:
+        ConfigError: an unknown key or a bad value.
+    """
+    values = recipe.model_dump(mode="json", exclude_unset=True) | {"task": type(recipe).model_fields["task"].default}
+    for one in overrides:
+        _apply_override(values, one)
+    return parse_recipe(values, type(recipe), where="override")
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

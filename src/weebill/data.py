@@ -209,10 +209,23 @@ def sampling_weights(intents: Ints, power: float) -> npt.NDArray[np.float64]:
     return chances
 
 
-def class_weights(rows: Sequence[Sequence[int]], num_classes: int, power: float) -> npt.NDArray[np.float32]:
-    """Return tag class weights, frequency ** -power, scaled so that the average token weighs 1."""
+def class_weights(
+    rows: Sequence[Sequence[int]], num_classes: int, power: float, beta: float | None = None
+) -> npt.NDArray[np.float32]:
+    """Return tag class weights by rarity, scaled so that the average token weighs 1.
+
+    Args:
+        rows: tag ids; MISSING does not count.
+        num_classes: L.
+        power: weight = frequency ** -power.
+        beta: instead, weight = (1 - beta) / (1 - beta ** frequency), one by the effective number of examples.
+
+    Source: Cui et al. 2019, equation 2, for beta; near 1 it is as power 1, but frequencies beyond 1 / (1 - beta) are
+        all alike.
+    """
     counts = np.bincount([t for row in rows for t in row if t != MISSING], minlength=num_classes).astype(np.float64)
-    weights = np.maximum(counts, 1.0) ** -power
+    seen = np.maximum(counts, 1.0)
+    weights = seen**-power if beta is None else (1 - beta) / (1 - beta**seen)
     scaled: npt.NDArray[np.float32] = (weights * (counts.sum() / max((weights * counts).sum(), 1e-12))).astype(
         np.float32
     )

@@ -1,15 +1,30 @@
 """Tag logits -> the best legal sequence of tags: no I-x but after B-x or I-x, no change inside a word. Numpy only.
 
-Where each token's best tag makes a legal sequence, as it mostly does, that is it; Viterbi searches the rest.
+Where each token's best tag makes a legal sequence, as it mostly does, that is it; Viterbi searches the rest, and all
+with the transitions of a CRF.
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.floating]
+
+
+class Transitions(NamedTuple):
+    """Learned scores of a CRF: of first tags, of a column's tag after a row's, of last tags.
+
+    Shape: (L,), (L, L), (L,)
+    """
+
+    start_L: npt.NDArray[np.float32]
+    transitions_LL: npt.NDArray[np.float32]
+    end_L: npt.NDArray[np.float32]
 
 
 class TagGrammar:
@@ -20,6 +35,7 @@ class TagGrammar:
 
     Args:
         tags: "O", and "B-x" with its "I-x", in any order.
+        transitions: added to the logits of a sequence; default: nothing is.
 
     Example:
         >>> grammar = TagGrammar(["O", "B-a", "I-a"])
@@ -28,7 +44,7 @@ class TagGrammar:
         [[1, 2]]
     """
 
-    def __init__(self, tags: Sequence[str]):
+    def __init__(self, tags: Sequence[str], transitions: Transitions | None = None):
         number = {tag: i for i, tag in enumerate(tags)}
         self.outside = number["O"]
         self.insides = np.array([i for i, tag in enumerate(tags) if tag.startswith("I-")], dtype=np.int64)
@@ -36,6 +52,7 @@ class TagGrammar:
         self._begin_of = [number["B-" + tag[2:]] if tag.startswith("I-") else -1 for tag in tags]  # of an inside tag
         self._is_begin = [tag.startswith("B-") for tag in tags]
         self.order = np.array([self.outside, *self.begins, *self.insides], dtype=np.int64)  # as Viterbi has them
+        self.chain = None if transitions is None else self._legal_only(transitions)
 
     def decode(
         self,
@@ -43,7 +60,8 @@ class TagGrammar:
         reads: Sequence[Sequence[int]],
         continues: Sequence[Sequence[bool]],
     ) -> list[list[int]]:
-        """Return the tags with the highest sum of logits among legal sequences, of each row's tokens that are read.
+        """Return the tags with the highest sum of logits and transitions among legal sequences, of each row's tokens
+        that are read.
 
         Args:
             logits_BTL: one score per token and tag.
@@ -51,16 +69,17 @@ class TagGrammar:
             continues: whether each of them goes on with the word of the one before, so that it can begin no entity and
                 end none: O after O, I-x after B-x or I-x.
 
-        Source: Viterbi 1967, with transitions of weight 0 or minus infinity.
+        Source: Viterbi 1967, with transitions of weight minus infinity, or 0 or what a CRF has learnt.
         """
         best = logits_BTL.argmax(axis=-1).tolist()
         found = [[tags[t] for t in places] for tags, places in zip(best, reads, strict=True)]
-        wrong = [i for i, tags in enumerate(found) if not self._legal(tags, continues[i])]
+        wrong = [i for i, tags in enumerate(found) if self.chain is not None or not self._legal(tags, continues[i])]
         if wrong:
             reads_BT, continues_BT = np.zeros((2, len(wrong), logits_BTL.shape[1]), dtype=bool)
             for n, i in enumerate(wrong):
                 reads_BT[n, reads[i]], continues_BT[n, reads[i]] = True, continues[i]
-            for i, tags_T in zip(wrong, self._viterbi(logits_BTL[wrong], reads_BT, continues_BT), strict=True):
+            search = self._viterbi if self.chain is None else partial(_best_in_chain, *self.chain)
+            for i, tags_T in zip(wrong, search(logits_BTL[wrong], reads_BT, continues_BT), strict=True):
                 found[i] = tags_T[reads[i]].tolist()
         return found
 
@@ -75,6 +94,18 @@ class TagGrammar:
                 return False
             before = tag
         return True
+
+    def _legal_only(self, scores: Transitions) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return first tags, steps to another word, steps inside a word and last tags, impossible ones minus inf."""
+        begin_of_L = np.array(self._begin_of)
+        to_inside_L = begin_of_L >= 0
+        same_entity_LL = (np.arange(len(begin_of_L))[:, None] == begin_of_L) | np.diag(to_inside_L)
+        legal_LL = same_entity_LL | ~to_inside_L
+        inside_word_LL = same_entity_LL.copy()
+        inside_word_LL[self.outside, self.outside] = True
+        start_L = np.where(to_inside_L, -np.inf, scores.start_L)
+        step_LL, goes_on_LL = (np.where(m, scores.transitions_LL, -np.inf) for m in (legal_LL, inside_word_LL))
+        return start_L, step_LL, goes_on_LL, scores.end_L
 
     def _viterbi(self, logits_BTL: npt.NDArray[np.float32], reads_BT: Bools, continues_BT: Bools) -> Ints:
         """Return the best legal tags; in here they are numbered O, B-a, B-b, …, I-a, I-b, …"""
@@ -107,3 +138,36 @@ class TagGrammar:
                 else:
                     tag = 0 if continues_BT[row, t] else int(best_TB[t, row])
         return tags_BT
+
+
+def _best_in_chain(
+    start_L: Floats,
+    step_LL: Floats,
+    goes_on_LL: Floats,
+    end_L: Floats,
+    logits_BTL: Floats,
+    reads_BT: Bools,
+    continues_BT: Bools,
+) -> Ints:
+    """Return the tags with the highest sum of logits and transitions; tokens that are not read are stepped over.
+
+    Shape: (L,), (L, L), (L, L), (L,), (B, T, L), (B, T), (B, T) -> (B, T)
+    """
+    batch, length, num_tags = logits_BTL.shape
+    itself_L = np.arange(num_tags)
+    score_BL, begun_B = np.zeros((batch, num_tags)), np.zeros(batch, dtype=bool)
+    before_TBL = np.empty((length, batch, num_tags), dtype=np.int64)
+    for t in range(length):
+        steps_BLL = np.where(continues_BT[:, t, None, None], goes_on_LL, step_LL) + score_BL[:, :, None]
+        before_TBL[t] = steps_BLL.argmax(axis=1)
+        reached_BL = np.where(begun_B[:, None], steps_BLL.max(axis=1), start_L) + logits_BTL[:, t]
+        reads_B1 = reads_BT[:, t, None]
+        before_TBL[t] = np.where(reads_B1 & begun_B[:, None], before_TBL[t], itself_L)
+        score_BL = np.where(reads_B1, reached_BL, score_BL)
+        begun_B |= reads_BT[:, t]
+    tags_BT = np.empty((batch, length), dtype=np.int64)
+    best_B, rows_B = (score_BL + end_L).argmax(axis=1), np.arange(batch)
+    for t in reversed(range(length)):
+        tags_BT[:, t] = best_B
+        best_B = before_TBL[t, rows_B, best_B]
+    return tags_BT

@@ -14,16 +14,15 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from weebill import data, losses
-from weebill.backend import TorchBackend
 from weebill.checkpoint import Checkpoint
 from weebill.config import DistillRecipe
 from weebill.decoding import TagGrammar
 from weebill.errors import ConfigError, DataError
-from weebill.finetuning import check_metric, dev_scores, lost_labels, settle_boundaries
+from weebill.finetuning import check_metric, dev_scores, lost_labels, settle_boundaries, tag_class_weights
 from weebill.joint_teacher import JointTeacher, Labels, SoftLabels, shared_labels, soft_labels, trusted
 from weebill.lessons import Lesson
 from weebill.multitask import MultiTaskModel
-from weebill.predictor import Predictor
+from weebill.predictor import predictor_of_model
 from weebill.schema import Utterance
 from weebill.soft_tags import NO_WORD, token_log_probs, word_spans, words_begun_in
 from weebill.tags import MISSING
@@ -90,9 +89,9 @@ def distill(
         raise ConfigError(f"teachers: expected them to know every label of the training rows, got {what}, which they "
                           f"do not ({places[0]}); fine-tune them on the same labels")  # fmt: skip
     encoder = start_encoder(recipe, tokenizer)
-    longest, width = encoder.config.max_seq_len, encoder.config.embedding_dim
+    width = encoder.config.embedding_dim
     model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, labelled))
-    predictor = Predictor(encoder.tokenizer, TorchBackend(model), longest, width, intents, tags, model.whole_words)
+    predictor = predictor_of_model(model)
     check_metric(recipe.metric, predictor, dev)
     if sentence_teacher and recipe.loss.embedding_weight:  # refuse a width before minutes of reading
         fit_width(sentence_teacher([dev[0].text]), width, recipe.loss.teacher_projection)
@@ -170,7 +169,7 @@ class _Distillation:
         self.tokenizer = model.encoder.tokenizer
         self.grammar = TagGrammar(model.tags)
         gold = [tags for one in rows if one.gold for tags in one.gold.tags]
-        weights = data.class_weights(gold, len(model.tags), recipe.loss.tag_weight_power)
+        weights = tag_class_weights(recipe.loss, gold, len(model.tags))
         self.weights_L = torch.from_numpy(weights)
         if not any(one.token_ids for one in rows):
             raise DataError("expected texts that the teachers are sure of, got none; ask for less in [agreement]")
@@ -221,8 +220,9 @@ class _Distillation:
             embedding_BE = self.encoder.embed(batch["input_ids"], mask_BT).float()
         if "intents" in batch and loss.gold_weight:
             smoothing, weights_L = loss.label_smoothing, self.weights_L.to(tags_BTL.device)
+            gold_tags = losses.tag_loss(tags_BTL, batch["tags"], weights_L, smoothing, loss.tag_focal_gamma)
             parts["gold_intents"] = loss.gold_weight * losses.intent_loss(intents_BC, batch["intents"], smoothing)
-            parts["gold_tags"] = loss.gold_weight * losses.tag_loss(tags_BTL, batch["tags"], weights_L, smoothing)
+            parts["gold_tags"] = loss.gold_weight * gold_tags
         if "teacher" in batch and loss.embedding_weight:
             near = losses.distillation_loss(embedding_BE, batch["teacher"])
             parts["embedding"] = loss.embedding_weight * near

@@ -1,22 +1,28 @@
 """Fine-tuning as a task for the loop: intent and entities of annotated utterances on one encoder. Reads no files."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from weebill import data, losses
-from weebill.backend import TorchBackend
+from weebill.artifact import is_model_folder, read_model
 from weebill.checkpoint import Checkpoint
-from weebill.config import FinetuneRecipe, HeadsConfig
+from weebill.config import FinetuneRecipe, HeadsConfig, LabelLoss
 from weebill.errors import ConfigError, DataError
 from weebill.evaluate import evaluate
+from weebill.features import FrozenBackend, TokenStates
+from weebill.freezing import first_epochs, freeze
+from weebill.metrics import refusal_threshold
 from weebill.multitask import MultiTaskModel
-from weebill.predictor import Predictor
-from weebill.schema import Utterance
+from weebill.predictor import Predictor, predictor_of_model
+from weebill.schema import OUT_OF_SCOPE, Utterance
 from weebill.tags import MISSING, Misaligned, tag_vocabulary
 from weebill.tokenizer import Tokenizer
 from weebill.train import Batch, Event, OnEvent, Plan, Task, fit, start_encoder
@@ -36,52 +42,160 @@ def finetune(
         raise DataError(f"expected training and dev utterances, got {len(train)} and {len(dev)}")
     set_seed(recipe.seed)
     encoder = start_encoder(recipe, tokenizer)
-    longest, pad_id = encoder.config.max_seq_len, encoder.tokenizer.pad_id
     intents, labels = data.labels_of(train)
     if not intents:
         raise DataError("expected training rows with an intent, got none; add an intent to the rows")
     tags = tag_vocabulary(labels)
     model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, train))
-    rows = data.label_rows(train, encoder.tokenizer, longest, intents, tags)
-    ledger = lost_labels(rows.misaligned, data.check_known_labels(dev, intents, labels))
+    check_freezing(recipe, model)
+    rows = data.label_rows(train, encoder.tokenizer, encoder.config.max_seq_len, intents, tags)
+    unknown = dict(data.check_known_labels(dev, intents, labels))
+    if recipe.heads.intent_threshold:
+        unknown.pop(f"intent {OUT_OF_SCOPE}", None)
+    ledger = lost_labels(rows.misaligned, unknown)
     on_event({"event": "ledger", "rows": ledger})
-    weights_L = torch.from_numpy(data.class_weights(rows.tags, len(tags), recipe.loss.tag_weight_power))
-    power = recipe.loss.intent_sampling_power
-    chances = data.sampling_weights(rows.intents, power) if power else None
-    lengths = [len(ids) for ids in rows.token_ids]
+    check_metric(recipe.metric, predictor_of_model(model), dev)
+    if recipe.heads.intent_threshold == "dev":
+        check_out_of_scope(dev)
+    work = _Joint(recipe, model, rows)
+    task = Task(
+        work.plan,
+        work.collate,
+        work.losses,
+        lambda: dev_scores(predictor_of_model(model, work.backend), dev),
+        recipe.metric,
+        weigh=work.weigh,
+        first_epochs=first_epochs(model, recipe.freezing),
+        freeze=partial(freeze, model, recipe.freezing),
+    )
+    end = fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
+    if recipe.heads.intent_threshold == "dev":
+        on_event({"event": "threshold"} | choose_threshold(model, dev))
+    return model, end, ledger
 
-    def plan(_: int, rng: np.random.Generator) -> list[Plan]:
-        batches = data.epoch_batches(lengths, recipe.training.batch_size, rng, chances)
+
+class _Joint:
+    """Plans, collates, scores and balances the batches of annotated utterances."""
+
+    def __init__(self, recipe: FinetuneRecipe, model: MultiTaskModel, rows: data.LabelledRows):
+        self.recipe, self.model, self.rows = recipe, model, rows
+        self.tokenizer = model.encoder.tokenizer
+        self.lengths = [len(ids) for ids in rows.token_ids]
+        self.weights_L = torch.from_numpy(tag_class_weights(recipe.loss, rows.tags, len(model.tags)))
+        power = recipe.loss.intent_sampling_power
+        self.chances = data.sampling_weights(rows.intents, power) if power else None
+        if recipe.loss.balance == "uncertainty":
+            model.log_variances = nn.Parameter(torch.zeros(2))
+        cached = recipe.freezing.cached_features
+        self.states = TokenStates(model.encoder, rows.token_ids) if cached else None
+        self.backend = FrozenBackend(model) if cached else None
+
+    def plan(self, _: int, rng: np.random.Generator) -> list[Plan]:
+        batches = data.epoch_batches(self.lengths, self.recipe.training.batch_size, rng, self.chances)
         return [Plan(0, chosen) for chosen in batches]
 
-    def collate(plan: Plan, rng: np.random.Generator) -> Batch:
-        input_ids_BT = data.pad([rows.token_ids[i] for i in plan.rows], pad_id)
-        return {
-            "input_ids": torch.from_numpy(
-                data.mask_tokens(input_ids_BT, encoder.tokenizer, recipe.loss.token_dropout, rng)
-            ),
-            "tags": torch.from_numpy(data.pad([rows.tags[i] for i in plan.rows], MISSING)),
-            "intents": torch.from_numpy(rows.intents[plan.rows]),
-        }
+    def collate(self, plan: Plan, rng: np.random.Generator) -> Batch:
+        """Return the tensors of a batch; without "tags" or "intents" if no row has any."""
+        ids_BT = data.pad([self.rows.token_ids[i] for i in plan.rows], self.tokenizer.pad_id)
+        ids_BT = data.mask_tokens(ids_BT, self.tokenizer, self.recipe.loss.token_dropout, rng)
+        batch = {"input_ids": torch.from_numpy(ids_BT)}
+        tags_BT, intents_B = data.pad([self.rows.tags[i] for i in plan.rows], MISSING), self.rows.intents[plan.rows]
+        if (tags_BT != MISSING).any():
+            batch["tags"] = torch.from_numpy(tags_BT)
+        if (intents_B != MISSING).any() or "tags" not in batch:
+            batch["intents"] = torch.from_numpy(intents_B)
+        if self.states is not None:
+            batch["states"] = self.states(plan.rows)
+        return batch
 
-    def loss_parts(wrapped: nn.Module, plan: Plan, batch: Batch) -> dict[str, Tensor]:
-        _, intent_logits_BC, tag_logits_BTL = wrapped(batch["input_ids"], batch["input_ids"] != pad_id)
-        smoothing = recipe.loss.label_smoothing
-        return {
-            "intent": losses.intent_loss(intent_logits_BC.float(), batch["intents"], smoothing),
-            "tags": losses.tag_loss(
-                tag_logits_BTL.float(), batch["tags"], weights_L.to(batch["tags"].device), smoothing
-            ),
-        }
+    def losses(self, wrapped: nn.Module, plan: Plan, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of the tasks that rows of the batch are annotated for."""
+        loss, mask_BT = self.recipe.loss, batch["input_ids"] != self.tokenizer.pad_id
+        if "states" in batch:
+            intents_BC, tags_BTL = self.model.read(batch["states"], mask_BT)
+        else:
+            _, intents_BC, tags_BTL = wrapped(batch["input_ids"], mask_BT)
+        parts, chain = {}, self.model.tag_head.crf
+        if "intents" in batch:
+            parts["intent"] = losses.intent_loss(intents_BC.float(), batch["intents"], loss.label_smoothing)
+        if "tags" in batch and chain is not None:
+            parts["tags"] = losses.crf_loss(
+                tags_BTL.float(), batch["tags"], chain.start_L, chain.transitions_LL, chain.end_L
+            )
+        elif "tags" in batch:
+            weights_L = self.weights_L.to(tags_BTL.device)
+            parts["tags"] = losses.tag_loss(
+                tags_BTL.float(), batch["tags"], weights_L, loss.label_smoothing, loss.tag_focal_gamma
+            )
+        return parts
 
-    predictor = Predictor(
-        encoder.tokenizer, TorchBackend(model), longest, encoder.config.embedding_dim, intents, tags, model.whole_words
-    )
+    def weigh(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what each loss adds to the sum; one of weight 0 is left out, so that its head stays as it is."""
+        loss, weighed = self.recipe.loss, {}
+        for number, (name, weight) in enumerate((("intent", loss.intent_weight), ("tags", loss.tag_weight))):
+            if name in parts and weight:
+                weighed[name] = weight * parts[name]
+                if self.model.log_variances is not None:
+                    weighed[name] = losses.uncertainty_weighted(weighed[name], self.model.log_variances[number])
+        return weighed or {name: 0.0 * value.detach() for name, value in parts.items()}
 
-    check_metric(recipe.metric, predictor, dev)
-    task = Task(plan, collate, loss_parts, lambda: dev_scores(predictor, dev), recipe.metric)
-    end = fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
-    return model, end, ledger
+
+def tag_class_weights(loss: LabelLoss, rows: Sequence[Sequence[int]], num_tags: int) -> npt.NDArray[np.float32]:
+    """Return the tag class weights that a recipe asks for, float32 (num_tags,)."""
+    if loss.tag_weighting == "effective_number":
+        return data.class_weights(rows, num_tags, 0.0, loss.effective_number_beta)
+    return data.class_weights(rows, num_tags, 0.5 if loss.tag_weighting == "inverse_root" else loss.tag_weight_power)
+
+
+def check_freezing(recipe: FinetuneRecipe, model: MultiTaskModel) -> None:
+    """Give a frozen head the weights that the start has for it.
+
+    Raises:
+        ConfigError: it has a head for other labels or of another shape, or the encoder has fewer layers to freeze.
+    """
+    num_layers = model.encoder.config.num_layers
+    if recipe.freezing.lower_layers > num_layers:
+        raise ConfigError(f"freezing.lower_layers: expected at most the encoder's {num_layers} layers, got "
+                          f"{recipe.freezing.lower_layers}; lower it")  # fmt: skip
+    if recipe.start is None or not is_model_folder(Path(recipe.start)):
+        return
+    stored = read_model(Path(recipe.start)).heads
+    for head, labels, theirs in (("intent_head", model.intents, stored and stored.intents),
+                                 ("tag_head", model.tags, stored and stored.tags)):  # fmt: skip
+        if stored is None or not getattr(recipe.freezing, head):
+            continue
+        arrays = stored.all_arrays()
+        weights = {n.removeprefix(f"{head}."): torch.from_numpy(a) for n, a in arrays.items() if n.startswith(head)}
+        shapes = {name: tuple(t.shape) for name, t in model.get_submodule(head).state_dict().items()}
+        if labels != theirs or shapes != {name: tuple(t.shape) for name, t in weights.items()}:
+            raise ConfigError(f"freezing.{head}: expected start = {recipe.start!r} to have one of the same shape for "
+                              f"the labels of the training data, got another; let it train, or start from an encoder "
+                              f"without heads")  # fmt: skip
+        model.get_submodule(head).load_state_dict(weights)
+
+
+def check_out_of_scope(dev: Sequence[Utterance]) -> None:
+    """Refuse to choose a threshold without anything to choose it by.
+
+    Raises:
+        ConfigError: no row of dev is out of scope.
+    """
+    if not any(u.intent == OUT_OF_SCOPE for u in dev):
+        raise ConfigError(f"heads.intent_threshold = dev: expected dev rows with the intent {OUT_OF_SCOPE}, got none; "
+                          f"add texts that none of the intents fits, or set a number")  # fmt: skip
+
+
+def choose_threshold(model: MultiTaskModel, dev: Sequence[Utterance]) -> dict[str, Any]:
+    """Set the model's intent threshold to the best one on dev; returns it with the accuracy before and after."""
+    rows = [u for u in dev if u.intent is not None]
+    found = predictor_of_model(model).parse([u.text for u in rows], show_progress=False)
+    score_N = np.array([p.score for p in found], dtype=np.float64)
+    right_N = np.array([p.intent == u.intent for p, u in zip(found, rows, strict=True)])
+    outside_N = np.array([u.intent == OUT_OF_SCOPE for u in rows])
+    threshold = refusal_threshold(score_N, right_N, outside_N)
+    after_N = np.where(score_N < threshold, outside_N, right_N)
+    model.config = model.config.model_copy(update={"intent_threshold": threshold})
+    return {"threshold": threshold, "intent_accuracy": [float(right_N.mean()), float(after_N.mean())]}
 
 
 def settle_boundaries(heads: HeadsConfig, train: Sequence[Utterance]) -> HeadsConfig:

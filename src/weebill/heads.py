@@ -1,4 +1,6 @@
-"""IntentHead, TagHead and MaskedLMHead: token states -> logits. They decode nothing and know no labels."""
+"""IntentHead, TagHead (perhaps with a LinearChain) and MaskedLMHead: token states -> logits. They decode nothing and
+know no labels.
+"""
 
 import math
 
@@ -7,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weebill.config import HeadsConfig
+from weebill.dropout import Dropout
 
 
 class IntentHead(nn.Module):
@@ -17,7 +20,7 @@ class IntentHead(nn.Module):
 
     def __init__(self, hidden_dim: int, num_intents: int, config: HeadsConfig):
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.linear = nn.Linear(hidden_dim, num_intents)
 
     def forward(self, cls_BD: Tensor) -> Tensor:
@@ -38,15 +41,16 @@ class TagHead(nn.Module):
 
     def __init__(self, hidden_dim: int, num_tags: int, config: HeadsConfig):
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.forward_lstm = nn.LSTM(hidden_dim, config.lstm_dim, batch_first=True)
         self.backward_lstm = nn.LSTM(hidden_dim, config.lstm_dim, batch_first=True)
         self.mlp = nn.Sequential(
             nn.Linear(2 * config.lstm_dim, config.mlp_dim),
             nn.GELU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(config.mlp_dim, num_tags),
         )
+        self.crf = LinearChain(num_tags) if config.crf else None
 
     def forward(self, hidden_BTD: Tensor, attention_mask_BT: Tensor) -> Tensor:
         """Return tag logits for every token; those of padding mean nothing."""
@@ -56,6 +60,16 @@ class TagHead(nn.Module):
         behind_BTK = _gather(self.backward_lstm(_gather(hidden_BTD, reversal_BT))[0], reversal_BT)
         logits_BTL: Tensor = self.mlp(self.dropout(torch.cat([ahead_BTK, behind_BTK], dim=-1)))
         return logits_BTL
+
+
+class LinearChain(nn.Module):
+    """How well each tag begins a text, follows each other tag, and ends a text; `losses.crf_loss` trains the scores."""
+
+    def __init__(self, num_tags: int):
+        super().__init__()
+        self.start_L = nn.Parameter(torch.zeros(num_tags))
+        self.transitions_LL = nn.Parameter(torch.zeros(num_tags, num_tags))
+        self.end_L = nn.Parameter(torch.zeros(num_tags))
 
 
 class MaskedLMHead(nn.Module):

@@ -80,9 +80,13 @@ def read_joint_teacher(folder: Path | str) -> JointTeacher:
 
     Raises:
         ArtifactError: no model folder, or one without heads.
+        ConfigError: it has a CRF.
     """
     predictor = load(folder)
     predictor.require_heads()
+    if predictor.transitions is not None:
+        raise ConfigError(f"teachers: expected models that say what each token is by itself, got {folder}, which has a "
+                          f"CRF; fine-tune a teacher with heads.crf = false")  # fmt: skip
     stored = read_model(Path(folder))
     assert stored.heads is not None
     digest = hashlib.sha256(model_fingerprint(stored).encode())

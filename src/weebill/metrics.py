@@ -7,6 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from weebill.schema import Entity
 
 Spans = Sequence[Entity]
@@ -114,3 +117,31 @@ def _runs(labels: Sequence[str]) -> set[tuple[int, int, str]]:
                 found.add((start, i, labels[start]))
             start = i
     return found
+
+
+def refusal_threshold(
+    score_N: npt.NDArray[np.float64], right_N: npt.NDArray[np.bool_], outside_N: npt.NDArray[np.bool_]
+) -> float:
+    """Return the score below which to refuse, so that most rows are read rightly; of equally good ones the lowest.
+
+    A row is read rightly if its answer is right and its score is at least the threshold, or if it is out of scope and
+    its score is below.
+
+    Args:
+        score_N: probability of the likeliest intent, in [0, 1].
+        right_N: whether that is the annotated one.
+        outside_N: whether the row is out of scope.
+
+    Example:
+        >>> refusal_threshold(np.array([0.9, 0.5, 0.3]), np.array([True, True, False]), np.array([False, False, True]))
+        0.4
+    """
+    order = score_N.argsort(kind="stable")
+    scores = score_N[order]
+    gained = np.concatenate([[0], np.cumsum(outside_N[order].astype(int) - right_N[order].astype(int))])
+    gained[1:-1][scores[1:] == scores[:-1]] = gained.min(initial=0) - 1  # equal scores are on one side
+    best = int(gained.argmax())
+    if best == 0:
+        return 0.0
+    upper = scores[best] if best < len(scores) else 1.0
+    return float((scores[best - 1] + upper) / 2)

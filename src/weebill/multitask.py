@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from weebill.artifact import Heads, read_model, write_model
 from weebill.config import HeadsConfig
+from weebill.decoding import Transitions
 from weebill.errors import ArtifactError
 from weebill.heads import IntentHead, TagHead
 from weebill.sent_transformer import SentenceTransformer
@@ -26,11 +27,21 @@ class MultiTaskModel(nn.Module):
         dim = encoder.config.hidden_dim
         self.intent_head = IntentHead(dim, len(self.intents), config)
         self.tag_head = TagHead(dim, len(self.tags), config)
+        self.log_variances: nn.Parameter | None
+        self.register_parameter("log_variances", None)  # of uncertainty weighting, while it trains; not kept on disk
 
     @property
     def whole_words(self) -> bool:
         """Whether entities are whole words."""
         return self.config.entity_boundaries == "words"
+
+    @property
+    def transitions(self) -> Transitions | None:
+        """The scores of tags after tags, as they are now, if the model has a CRF."""
+        chain = self.tag_head.crf
+        if chain is None:
+            return None
+        return Transitions(*(getattr(chain, name).detach().float().cpu().numpy() for name in Transitions._fields))
 
     def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return sentence embedding, intent logits and tag logits.
@@ -38,7 +49,14 @@ class MultiTaskModel(nn.Module):
         Shape: int64 (B, T), bool (B, T) -> (B, E), (B, C), (B, T, L)
         """
         hidden_BTD, embedding_BE = self.encoder(input_ids_BT, attention_mask_BT)
-        return embedding_BE, self.intent_head(hidden_BTD[:, 0]), self.tag_head(hidden_BTD, attention_mask_BT)
+        return embedding_BE, *self.read(hidden_BTD, attention_mask_BT)
+
+    def read(self, hidden_BTD: Tensor, attention_mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Return intent logits and tag logits of the encoder's token states.
+
+        Shape: (B, T, D), bool (B, T) -> (B, C), (B, T, L)
+        """
+        return self.intent_head(hidden_BTD[:, 0]), self.tag_head(hidden_BTD, attention_mask_BT)
 
     def save(
         self,
@@ -54,7 +72,8 @@ class MultiTaskModel(nn.Module):
             for part in ("intent_head", "tag_head")
             for name, t in getattr(self, part).state_dict().items()
         }
-        heads = Heads(self.intents, self.tags, self.config, arrays)
+        arrays = {name: array for name, array in arrays.items() if not name.startswith("tag_head.crf.")}
+        heads = Heads(self.intents, self.tags, self.config, arrays, self.transitions)
         encoder = self.encoder
         write_model(
             Path(folder),
@@ -81,7 +100,7 @@ class MultiTaskModel(nn.Module):
         encoder = SentenceTransformer(stored.config, stored.tokenizer)
         encoder.load_arrays(stored.arrays)
         model = cls(encoder, stored.heads.intents, stored.heads.tags, stored.heads.config)
-        heads = {name: torch.from_numpy(array) for name, array in stored.heads.arrays.items()}
+        heads = {name: torch.from_numpy(array) for name, array in stored.heads.all_arrays().items()}
         try:
             model.load_state_dict(heads, strict=False)
             missing = [n for n in model.state_dict() if not n.startswith("encoder.") and n not in heads]

@@ -73,7 +73,10 @@ def _metadata(stored: StoredModel, int8: bool) -> dict[str, str]:
     }
     if stored.heads:
         values |= {"intents": stored.heads.intents, "tags": stored.heads.tags}
-        values["entity_boundaries"] = stored.heads.config.entity_boundaries
+        config = stored.heads.config
+        values |= {"entity_boundaries": config.entity_boundaries, "intent_threshold": config.settled_threshold}
+        if stored.heads.transitions:
+            values |= {name: array.tolist() for name, array in stored.heads.transitions._asdict().items()}
     return {f"weebill.{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
 
 

@@ -103,7 +103,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
 
 
 def training_curves(events: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return a PNG of a run: losses, dev scores with the best marked, learning rate, over the steps.
+    """Return a PNG of a run: losses, dev scores with the best marked, learning rate, gradient norms by loss.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -111,11 +111,14 @@ def training_curves(events: Sequence[Mapping[str, Any]]) -> bytes:
     import io
 
     rows = [event for event in events if event["event"] == "eval"]
-    figure = new_figure(11, 3.6)
-    losses, scores, rates = figure.subplots(1, 3)
-    for axes, kind, title in ((losses, "losses", "training loss"), (scores, "metrics", "dev score")):
-        for name in dict.fromkeys(name for row in rows for name in row[kind]):
-            points = [(row["step"], row[kind][name]) for row in rows if name in row[kind]]
+    with_norms = any(row.get("grad_norms") for row in rows)  # a single loss has none
+    figure = new_figure(14 if with_norms else 11, 3.6)
+    losses, scores, rates, *norms = figure.subplots(1, 4 if with_norms else 3)
+    drawn = [(losses, "losses", "training loss"), (scores, "metrics", "dev score")]
+    drawn += [(axes, "grad_norms", "gradient norm in the encoder") for axes in norms]
+    for axes, kind, title in drawn:
+        for name in dict.fromkeys(name for row in rows for name in row.get(kind, {})):
+            points = [(row["step"], row[kind][name]) for row in rows if name in row.get(kind, {})]
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
         axes.set(xlabel="step", title=title)
         axes.legend(fontsize=8)
@@ -125,7 +128,7 @@ def training_curves(events: Sequence[Mapping[str, Any]]) -> bytes:
         scores.annotate("best", (best[-1], 0.02), xycoords=("data", "axes fraction"), fontsize=8, ha="right")
     rates.plot([row["step"] for row in rows], [row["learning_rate"] for row in rows], marker="o", markersize=3)
     rates.set(xlabel="step", title="learning rate (top layer)")
-    for axes in (losses, scores, rates):
+    for axes in (losses, scores, rates, *norms):
         axes.grid(alpha=0.3)
     body = io.BytesIO()
     figure.savefig(body, format="png", dpi=130)

@@ -3,17 +3,21 @@
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from weebill.artifact import StoredModel, read_model
-from weebill.backend import Backend, BackendName, load_backend, run_all
+from weebill.backend import Backend, BackendName, TorchBackend, load_backend, run_all
 from weebill.data import batches_by_length
-from weebill.decoding import TagGrammar
+from weebill.decoding import TagGrammar, Transitions
 from weebill.errors import ArtifactError
-from weebill.schema import EncodedBatch, Entity, ModelOutput, ModelTokenizer, Prediction
+from weebill.schema import OUT_OF_SCOPE, EncodedBatch, Entity, ModelOutput, ModelTokenizer, Prediction
 from weebill.tags import end_of_words, is_inside_word, spans_from_tags
+
+if TYPE_CHECKING:
+    from weebill.multitask import MultiTaskModel
 
 SHIPPED = "tiny"  # the name of the model in assets/
 
@@ -22,7 +26,8 @@ class Predictor:
     """A model ready to read texts; call it with one text or a list.
 
     `max_seq_len` is in tokens; what a longer text has beyond is not read. With `whole_words` no entity begins or ends
-    inside a word.
+    inside a word. An intent less probable than `intent_threshold` is read as `schema.OUT_OF_SCOPE`. `transitions` are
+    those of a CRF.
     """
 
     def __init__(
@@ -34,11 +39,14 @@ class Predictor:
         intents: Sequence[str] = (),
         tags: Sequence[str] = (),
         whole_words: bool = False,
+        transitions: Transitions | None = None,
+        intent_threshold: float = 0.0,
     ):
         self.tokenizer, self.backend = tokenizer, backend
         self.max_seq_len, self.embedding_dim = max_seq_len, embedding_dim
         self.intents, self.tags, self.whole_words = list(intents), list(tags), whole_words
-        self._grammar = TagGrammar(tags) if tags else None
+        self.transitions, self.intent_threshold = transitions, intent_threshold
+        self._grammar = TagGrammar(tags, transitions) if tags else None
 
     def __call__(self, text: str) -> Prediction:
         """Return intent and entities of one text."""
@@ -99,7 +107,9 @@ class Predictor:
                 offsets = encoding.offsets
                 names = [self.tags[tag] for tag in tags[i]]
                 entities = spans_from_tags(names, [offsets[t] for t in reads[i]], scores[i])
-            predictions.append(Prediction(text, self.intents[intent], float(intents_BC[i, intent]), entities))
+            score = float(intents_BC[i, intent])
+            name = self.intents[intent] if score >= self.intent_threshold else OUT_OF_SCOPE
+            predictions.append(Prediction(text, name, score, entities))
         return predictions
 
     def _words(self, texts: Sequence[str], batch: EncodedBatch) -> tuple[list[list[int]], list[list[bool]]]:
@@ -172,4 +182,22 @@ def predictor_of(stored: StoredModel, backend: Backend) -> Predictor:
         heads.intents if heads else (),
         heads.tags if heads else (),
         heads is not None and heads.config.entity_boundaries == "words",
+        heads.transitions if heads else None,
+        heads.config.settled_threshold if heads else 0.0,
+    )
+
+
+def predictor_of_model(model: "MultiTaskModel", backend: Backend | None = None) -> Predictor:
+    """Return the predictor of a model in memory, as it is now; its transitions are those of this moment."""
+    encoder = model.encoder
+    return Predictor(
+        encoder.tokenizer,
+        backend or TorchBackend(model),
+        encoder.config.max_seq_len,
+        encoder.config.embedding_dim,
+        model.intents,
+        model.tags,
+        model.whole_words,
+        model.transitions,
+        model.config.settled_threshold,
     )

@@ -76,7 +76,7 @@ class RunDisplay:
             self.log.flush()
         match event["event"]:
             case "start":
-                self.console.print(trainable(event["table"], event["fixed"]))
+                self.console.print(trainable(event["table"], event["fixed"], event.get("first_epochs")))
                 self.console.print(f"device {event['device']}, precision {event['precision']}, "
                                    f"early stopping on dev {event['metric']}")  # fmt: skip
                 if self.console.is_terminal:
@@ -88,6 +88,11 @@ class RunDisplay:
             case "ledger" if event["rows"]:
                 self.console.print(f"[yellow]{len(event['rows'])} labels cannot be learnt as annotated[/] (all in "
                                    f"ledger.jsonl); first: {event['rows'][0]}")  # fmt: skip
+            case "threshold":
+                before, after = event["intent_accuracy"]
+                self.console.print(f"intents less probable than {event['threshold']:.3f} are read as out_of_scope: dev "
+                                   f"intent accuracy {100 * before:.2f} → {100 * after:.2f} %",
+                                   soft_wrap=True, highlight=False)  # fmt: skip
             case "step":
                 self.progress.update(
                     self.bar, completed=event["step"], total=event["total_steps"], loss=f"{event['loss']:.3f}"
@@ -96,8 +101,8 @@ class RunDisplay:
                 self.progress.update(self.bar, completed=event["step"], total=event["total_steps"])
                 self._add_row(event)
                 if self.tensorboard is not None:
-                    for kind in ("losses", "metrics"):
-                        for name, value in event[kind].items():
+                    for kind in ("losses", "grad_norms", "metrics"):
+                        for name, value in event.get(kind, {}).items():
                             self.tensorboard.add_scalar(f"{kind}/{name}", value, event["step"])
                     self.tensorboard.add_scalar("learning_rate", event["learning_rate"], event["step"])
 
@@ -165,11 +170,19 @@ def counted(items: Iterable[T], console: Console, what: str, seen: Counter[str])
             yield item
 
 
-def trainable(rows: Sequence[tuple[str, int, float]], fixed: int) -> Table:
-    """Return the table of what trains and how fast; `fixed` numbers, such as sinusoidal positions, do not."""
+def trainable(
+    rows: Sequence[tuple[str, int, float]], fixed: int, first_epochs: Mapping[str, int | None] | None = None
+) -> Table:
+    """Return the table of what trains and how fast; `fixed` numbers, such as sinusoidal positions, do not.
+
+    `first_epochs` names the parts that do not train from the first epoch on; None = never.
+    """
+    later = first_epochs or {}
     table = Table("part", "parameters", "peak learning rate", title="what trains")
     for part, count, rate in rows:
-        table.add_row(part, f"{count:,}", f"{rate:.2e}")
+        from_epoch = later.get(part, 1)
+        shown = "frozen" if from_epoch is None else f"{rate:.2e}{f' from epoch {from_epoch}' * (from_epoch > 1)}"
+        table.add_row(part, f"{count:,}", shown)
     if fixed:
         table.add_row("fixed positions", f"{fixed:,}", "")
     table.add_row("total", f"{sum(r[1] for r in rows) + fixed:,}", "")

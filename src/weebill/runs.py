@@ -47,7 +47,7 @@ def _read_split(root: Path, name: str, format: str | None) -> list[Utterance]:
     return read_utterances(root / path, format=format, split=part if mark else None)
 
 
-def _tokenizer(recipe: AnyRecipe, texts: Iterable[str], data_root: Path, console: Console) -> Tokenizer | None:
+def train_tokenizer(recipe: AnyRecipe, texts: Iterable[str], data_root: Path, console: Console) -> Tokenizer | None:
     """Train the tokenizer a recipe asks for, on the training texts and those it names beside them."""
     if recipe.tokenizer != "train" or recipe.start is not None:
         return None
@@ -169,11 +169,20 @@ def run_pretrain(
         mix.add_pairs(Source(path="embedded paraphrases"), list(chain(*scored)))
     from weebill.pretraining import pretrain
 
-    tokenizer = tokenizer or _tokenizer(recipe, mix.texts, data_root, console)
+    tokenizer = tokenizer or train_tokenizer(recipe, mix.texts, data_root, console)
     teacher = _teacher(recipe.teacher) if recipe.teacher else None
     _run(recipe, output, [*mix.records(), *dev], console, resume,
          lambda display, checkpoint: pretrain(recipe, mix, dev, display, tokenizer, teacher, checkpoint, resume)
          )  # fmt: skip
+
+
+def finetune_data(recipe: FinetuneRecipe, data_root: Path) -> tuple[list[Utterance], list[Utterance]]:
+    """Return the training and dev utterances that a recipe names, or the embedded ones."""
+    _check_paths(recipe)
+    if not recipe.data.train:
+        return templates.generate()
+    train = [u for name in recipe.data.train for u in _read_split(data_root, name, recipe.data.format)]
+    return train, _read_split(data_root, str(recipe.data.dev), recipe.data.format)
 
 
 def run_finetune(
@@ -186,15 +195,10 @@ def run_finetune(
 ) -> None:
     """Fine-tune by recipe and write the model folder; `resume` goes on with a run that was stopped."""
     check_output(output)
-    _check_paths(recipe)
-    if recipe.data.train:
-        train = [u for name in recipe.data.train for u in _read_split(data_root, name, recipe.data.format)]
-        dev = _read_split(data_root, str(recipe.data.dev), recipe.data.format)
-    else:
-        train, dev = templates.generate()
+    train, dev = finetune_data(recipe, data_root)
     from weebill.finetuning import finetune
 
-    tokenizer = tokenizer or _tokenizer(recipe, (u.text for u in train), data_root, console)
+    tokenizer = tokenizer or train_tokenizer(recipe, (u.text for u in train), data_root, console)
     _run(recipe, output, [*train, *dev], console, resume,
          lambda display, checkpoint: finetune(recipe, train, dev, display, tokenizer, checkpoint, resume)[:2]
          )  # fmt: skip
@@ -226,7 +230,7 @@ def run_distill(
     teachers = [read_joint_teacher(folder) for folder in recipe.teachers]
     sentence_teacher = _teacher(recipe.sentence_teacher) if recipe.sentence_teacher else None
     texts = (u.text for lesson in lessons for u in lesson.utterances)
-    tokenizer = tokenizer or _tokenizer(recipe, texts, data_root, console)
+    tokenizer = tokenizer or train_tokenizer(recipe, texts, data_root, console)
     inputs = [*(t.record() for t in teachers), *(lesson.record() for lesson in lessons), *dev]
     _run(recipe, output, inputs, console, resume,
          lambda display, checkpoint: distill(recipe, lessons, dev, teachers, display, tokenizer, sentence_teacher,

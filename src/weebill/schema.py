@@ -1,5 +1,7 @@
 """Plain values that travel between rooms, and what a tokenizer promises; no behaviour beyond construction, no torch.
 
+`OUT_OF_SCOPE` is the intent of a text that has none of those a model knows.
+
 Axis letters, used as suffixes everywhere: B batch · T tokens · D embedding or hidden dimension · C intent classes ·
 L tag classes · H heads · K head dimension · N any flat list.
 """
@@ -11,6 +13,8 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+OUT_OF_SCOPE = "out_of_scope"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -158,7 +162,7 @@ class ModelOutput:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model reads in one text. `score` is the probability of `intent`."""
+    """What the model reads in one text. `score` is the probability of `intent`; out of scope, of the likeliest one."""
 
     text: str
     intent: str

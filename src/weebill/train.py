@@ -5,9 +5,9 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -57,12 +57,15 @@ class Task:
     Attributes:
         plan: epoch (from 1) -> its batches; the same for the same generator state, whatever was trained before.
         collate: the rows of a batch -> its tensors.
-        losses: the named losses of a batch; their sum is minimised.
+        losses: the named losses of a batch.
         evaluate: scores on dev, more = better.
         metric: the score that chooses the best weights.
         begin_epoch: called before each epoch, with its number.
         state: what begin_epoch decided, for a checkpoint.
         load_state: sets what `state` returned.
+        weigh: the losses -> what each adds to the sum that is minimised.
+        first_epochs: parts that do not train from the first epoch on, for the display; None = never.
+        freeze: called whenever training begins or goes on, with the epoch: stills what does not train then.
     """
 
     plan: Callable[[int, np.random.Generator], Sequence[Plan]]
@@ -73,6 +76,9 @@ class Task:
     begin_epoch: Callable[[int, np.random.Generator], None] = lambda epoch, rng: None
     state: Callable[[], dict[str, Tensor]] = dict
     load_state: Callable[[dict[str, Tensor]], None] = lambda state: None
+    weigh: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda losses: losses
+    first_epochs: Mapping[str, int | None] = field(default_factory=dict)
+    freeze: Callable[[int], None] = lambda epoch: None
 
 
 class TrainingStopped(DataError):
@@ -105,7 +111,7 @@ def fit(
 ) -> Event:
     """Train `model` in place and leave it with the weights of its best evaluation on dev.
 
-    Each step: learning rate, forward under autocast, sum of the loss parts, backward, clip, AdamW. Stops early after
+    Each step: learning rate, forward under autocast, sum of weighed losses, backward, clip, AdamW. Stops early after
     `patience` evaluations without a better score. What is drawn for a batch depends on the seed and the number of the
     step alone, dropout on torch's generator, which the checkpoint keeps: a run that goes on from it ends with the same
     bits as one that was never stopped.
@@ -133,7 +139,7 @@ def fit(
     if resume:
         run.restore()
     else:
-        run.emit({"event": "start", "table": list(trainable_table(run.groups)),
+        run.emit({"event": "start", "table": list(trainable_table(run.groups)), "first_epochs": dict(task.first_epochs),
                   "fixed": sum(b.numel() for b in model.buffers()), "metric": task.metric,
                   "device": str(run.accelerator.device), "precision": run.accelerator.mixed_precision})  # fmt: skip
     with _interrupts() as interrupted:
@@ -141,10 +147,11 @@ def fit(
             if first == 0:
                 model.eval()
                 task.begin_epoch(epoch, _rng(seed, "begin", epoch))
-            run.model.train()
+            run.epoch = epoch
+            run.train_mode()
             for start in range(first, len(plans), settings.accumulation_steps):
                 run.take_step(plans[start : start + settings.accumulation_steps])
-                if run.step % run.eval_every == 0 or run.step == run.total_steps:
+                if run.evaluation_is_due(run.step):
                     run.evaluate()
                     run.save()
                 if interrupted():
@@ -185,8 +192,10 @@ class _Run:
         self.warmup_steps = max(1, int(self.total_steps * settings.warmup_fraction))
         self.eval_every = max(1, math.ceil(self.total_steps / settings.evals))
         self.step = self.stale = self.examples = 0
+        self.epoch = 1
         self.best_step, self.best_metrics, self.best_value = 0, dict[str, float](), -math.inf
         self.best_weights = _copy_state(model)
+        self.grad_norms: dict[str, float] = {}
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.events: list[Event] = []
@@ -203,6 +212,13 @@ class _Run:
                 yield epoch, plans, done * self.settings.accumulation_steps
             done = max(0, done - steps)
 
+    def train_mode(self) -> None:
+        self.model.train()
+        self.task.freeze(self.epoch)
+
+    def evaluation_is_due(self, step: int) -> bool:
+        return step % self.eval_every == 0 or step == self.total_steps
+
     def take_step(self, plans: Sequence[Plan]) -> None:
         settings = self.settings
         share = warmup_cosine(self.step, self.total_steps, self.warmup_steps, settings.final_fraction)
@@ -212,12 +228,16 @@ class _Run:
             batch = self.task.collate(plan, _rng(self.seed, "batch", number))
             with self.accelerator.autocast():
                 parts = self.task.losses(self.model, plan, {k: v.to(self.accelerator.device) for k, v in batch.items()})
-                loss = torch.stack(list(parts.values())).sum()
+                weighed = self.task.weigh(parts)
+                loss = torch.stack(list(weighed.values())).sum()
             if not torch.isfinite(loss):
                 raise TrainingStopped(f"expected a finite loss, got {loss.item()} at step {self.step + 1} (data set "
                                       f"{plan.source}, rows {plan.rows.tolist()}); lower training.learning_rate or set "
                                       f"training.precision to no", self.raw, self._best(), batch)  # fmt: skip
-            self.accelerator.backward(loss / len(plans))
+            if self.evaluation_is_due(self.step + 1) and len(weighed) > 1:
+                self.grad_norms = _shared_grad_norms(weighed, self.raw)
+            if loss.requires_grad:  # not where all that the batch could teach is frozen
+                self.accelerator.backward(loss / len(plans))
             for name, value in parts.items():
                 self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach()
                 self.counts[name] = self.counts.get(name, 0) + 1
@@ -233,7 +253,7 @@ class _Run:
     def evaluate(self) -> None:
         self.raw.eval()
         metrics = self.task.evaluate()
-        self.model.train()
+        self.train_mode()
         improved = metrics[self.task.metric] > self.best_value
         self.stale = 0 if improved else self.stale + 1
         if improved:
@@ -243,7 +263,8 @@ class _Run:
         self.sums, self.counts = {}, {}
         share = warmup_cosine(self.step - 1, self.total_steps, self.warmup_steps, self.settings.final_fraction)
         self.emit({"event": "eval", "step": self.step, "total_steps": self.total_steps, "best": improved,
-                   "losses": losses, "metrics": metrics, "learning_rate": self.settings.learning_rate * share,
+                   "losses": losses, "grad_norms": self.grad_norms, "metrics": metrics,
+                   "learning_rate": self.settings.learning_rate * share,
                    "timing": {"seconds": self.seconds(), "examples_per_s": self.examples / self.seconds()},
                    })  # fmt: skip
 
@@ -326,6 +347,22 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
         yield lambda: pressed
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _shared_grad_norms(losses: dict[str, Tensor], model: nn.Module) -> dict[str, float]:
+    """Return how strongly each loss pulls at the parameters that all of them reach: the norm of its gradient there."""
+    if not all(loss.requires_grad for loss in losses.values()):
+        return {}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    gradients = [
+        torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in losses.values()
+    ]
+    shared = [i for i in range(len(parameters)) if all(of_loss[i] is not None for of_loss in gradients)]
+    return {
+        name: float(torch.nn.utils.get_total_norm([of_loss[i] for i in shared]))
+        for name, of_loss in zip(losses, gradients, strict=True)
+        if shared
+    }
 
 
 def _rng(seed: int, purpose: str, number: int) -> np.random.Generator:

@@ -17,7 +17,7 @@ from weebill.artifact import compare_files
 from weebill.backend import TorchBackend
 from weebill.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from weebill.golden import GOLDEN_TEXTS, Golden, read_golden
-from weebill.predictor import Predictor, load
+from weebill.predictor import Predictor, load, predictor_of_model
 
 if TYPE_CHECKING:
     from weebill.multitask import MultiTaskModel
@@ -108,10 +108,11 @@ def golden_rows(model: "SentenceTransformer | MultiTaskModel") -> list[Golden]:
     from weebill.multitask import MultiTaskModel
 
     encoder = model.encoder if isinstance(model, MultiTaskModel) else model
-    labels = (model.intents, model.tags, model.whole_words) if isinstance(model, MultiTaskModel) else ((), ())
     tokenizer, config = encoder.tokenizer, encoder.config
     twin = copy.deepcopy(model, {id(tokenizer): tokenizer}).float().cpu()  # the tokenizer is shared: nothing changes it
-    return golden_rows_of(Predictor(tokenizer, TorchBackend(twin), config.max_seq_len, config.embedding_dim, *labels))
+    if isinstance(twin, MultiTaskModel):
+        return golden_rows_of(predictor_of_model(twin))
+    return golden_rows_of(Predictor(tokenizer, TorchBackend(twin), config.max_seq_len, config.embedding_dim))
 
 
 def golden_rows_of(predictor: Predictor) -> list[Golden]:

@@ -1,0 +1,192 @@
+"""What fine-tuning can be asked for: weights and balance of losses, rows of one task, a CRF, a threshold."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save
+
+import weebill
+from weebill import data, finetuning, templates
+from weebill import train as train_module
+from weebill.config import DistillRecipe, FinetuneRecipe, TrainingConfig, parse_recipe
+from weebill.errors import ArtifactError, ConfigError
+from weebill.evaluate import evaluate
+from weebill.export import export_onnx
+from weebill.joint_teacher import read_joint_teacher
+from weebill.metrics import refusal_threshold
+from weebill.multitask import MultiTaskModel
+from weebill.pictures import training_curves
+from weebill.predictor import predictor_of_model
+from weebill.schema import OUT_OF_SCOPE, Utterance
+from weebill.tokenizer import Tokenizer
+from weebill.train import Plan, Task
+
+SMALL = {"num_layers": 2, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
+ROWS = templates.generate()[0][::60]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train((u.text for u in ROWS), 600)
+
+
+def _recipe(**sections):
+    training = {"epochs": 1, "evals": 1, "batch_size": 16, "learning_rate": 3e-3} | sections.pop("training", {})
+    return parse_recipe({"encoder": SMALL, "training": training} | sections, FinetuneRecipe, "test")
+
+
+def _weights(model, prefix=""):
+    return {name: t.clone() for name, t in model.state_dict().items() if name.startswith(prefix)}
+
+
+@pytest.fixture
+def train(tokenizer, monkeypatch):
+    """Return a function: sections of a recipe -> weights before training, the model after it, events."""
+
+    def run(rows=ROWS, dev=ROWS[:20], **sections):
+        before, events = {}, []
+
+        def fit(model, *args):
+            before.update(_weights(model))
+            return train_module.fit(model, *args)
+
+        monkeypatch.setattr(finetuning, "fit", fit)
+        model, _, _ = finetuning.finetune(_recipe(**sections), rows, dev, events.append, tokenizer)
+        return before, model, events
+
+    return run
+
+
+def _moved(before, model):
+    """Return the parts of the model of which some weight is not what it was."""
+    return {n.split(".")[0] for n, t in model.state_dict().items() if not torch.equal(t, before[n])}
+
+
+def test_rows_annotated_for_one_task_train_that_head_only(train, tokenizer):
+    intents = [Utterance(u.text, u.intent) for u in ROWS]
+    before, model, _ = train(intents, metric="intent_accuracy")
+    assert _moved(before, model) == {"encoder", "intent_head"}
+    entities = [Utterance(u.text, None, u.entities) for u in ROWS[:-1]] + [ROWS[-1]]
+    model = train(entities, metric="span_f1")[1]
+    recipe = _recipe()
+    work = finetuning._Joint(recipe, model, data.label_rows(entities, tokenizer, 64, model.intents, model.tags))
+
+    def gradients(rows):
+        model.zero_grad()
+        plan = Plan(0, np.array(rows))
+        batch = work.collate(plan, np.random.default_rng(0))
+        sum(work.weigh(work.losses(model, plan, batch)).values()).backward()
+        return {
+            n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None
+        }, model.intent_head.linear.weight.grad
+
+    assert gradients([0, 1, 2])[0] == {"encoder", "tag_head"}
+    parts, alone = gradients([len(entities) - 1])
+    assert parts == {"encoder", "intent_head", "tag_head"}
+    mixed = gradients([0, len(entities) - 1])[1]
+    assert torch.allclose(alone, mixed, atol=1e-6)  # a mean over the rows that have an intent
+
+
+def test_a_weight_of_zero_leaves_a_head_as_it_is_and_static_weights_scale(train):
+    assert _moved(*train(loss={"tag_weight": 0.0})[:2]) == {"encoder", "intent_head"}
+    assert _moved(*train(loss={"intent_weight": 0.0})[:2]) == {"encoder", "tag_head"}
+    entities = [Utterance(u.text, None, u.entities) for u in ROWS[:-1]] + [ROWS[-1]]
+    few = {"batch_size": 2, "learning_rate": 1e-2}
+    assert _moved(*train(entities, loss={"tag_weight": 0.0, "intent_sampling_power": 0}, training=few)[:2]) == {
+        "encoder", "intent_head",
+    }  # fmt: skip
+    plain, heavy = (
+        train(loss={"intent_weight": w}, encoder=SMALL | {"dropout": 0}, heads={"dropout": 0},
+              training={"epochs": 1, "batch_size": 512})[2][-2] for w in (1.0, 4.0)
+    )  # fmt: skip
+    assert plain["losses"] == heavy["losses"]  # unweighted, of the first step
+    ratio = {name: heavy["grad_norms"][name] / plain["grad_norms"][name] for name in plain["grad_norms"]}
+    assert ratio == {"intent": pytest.approx(4.0, rel=1e-4), "tags": pytest.approx(1.0, rel=1e-4)}
+    with pytest.raises(ConfigError, match="both 0: nothing would train"):
+        _recipe(loss={"intent_weight": 0, "tag_weight": 0})
+
+
+def test_gradient_norms_are_those_of_each_loss_alone(train):
+    model, seen = torch.nn.Linear(2, 2), []
+    x = torch.tensor([[1.0, 2.0]])
+    task = Task(
+        lambda epoch, rng: [Plan(0, np.array([0]))], lambda plan, rng: {},
+        lambda m, plan, batch: {"a": m(x)[0, 0], "b": 3 * m(x)[0, 1]}, lambda: {"score": 0.0}, "score",
+    )  # fmt: skip
+    train_module.fit(model, task, TrainingConfig(epochs=1, evals=1), 0, seen.append)
+    size = 6.0**0.5  # of (1, 2) and the bias's 1
+    assert seen[-2]["grad_norms"] == {"a": pytest.approx(size), "b": pytest.approx(3 * size)}
+    assert training_curves(train(training={"evals": 2})[2]).startswith(b"\x89PNG")
+
+
+def test_uncertainty_weighting_trains_its_variances_and_leaves_no_trace_on_disk(train, tmp_path):
+    before, model, _ = train(loss={"balance": "uncertainty"}, training={"epochs": 4})
+    assert before["log_variances"].tolist() == [0.0, 0.0]
+    assert (model.log_variances != 0).all()
+    model.save(tmp_path / "model")
+    assert MultiTaskModel.load(tmp_path / "model").log_variances is None and weebill.verify(tmp_path / "model").ok
+
+
+def test_a_crf_goes_with_its_model_to_disk_and_to_onnx(train, tmp_path):
+    before, model, _ = train(heads={"crf": True, "lstm_dim": 16, "mlp_dim": 16}, training={"epochs": 4})
+    assert not torch.equal(before["tag_head.crf.transitions_LL"], model.tag_head.crf.transitions_LL)
+    model.tag_head.crf.transitions_LL.data.normal_(0, 3, generator=torch.Generator().manual_seed(0))  # they must count
+    model.save(tmp_path / "model")
+    texts = [u.text for u in ROWS]
+    expected = predictor_of_model(model).parse(texts)
+    plain = predictor_of_model(model)
+    plain._grammar.chain = None
+    assert [p.entities for p in plain.parse(texts)] != [p.entities for p in expected]
+    assert weebill.verify(tmp_path / "model").ok
+    assert export_onnx(tmp_path / "model", tmp_path / "onnx", ROWS).ok
+    for folder in ("model", "onnx"):
+        got = weebill.load(tmp_path / folder).parse(texts)
+        assert [(p.intent, [(e.start, e.end, e.label) for e in p.entities]) for p in got] == [
+            (p.intent, [(e.start, e.end, e.label) for e in p.entities]) for p in expected
+        ]
+    meta = json.loads((tmp_path / "model" / "weebill.json").read_text())
+    assert meta["parameters"] == sum(t.numel() for t in model.state_dict().values())
+    with pytest.raises(ConfigError, match="teachers: expected models that say what each token is by itself"):
+        read_joint_teacher(tmp_path / "model")
+    (tmp_path / "onnx" / "heads" / "transitions.safetensors").write_bytes(save({"start_L": np.zeros(3, np.float32)}))
+    with pytest.raises(ArtifactError, match="expected start_L, transitions_LL, end_L of the shapes"):
+        weebill.load(tmp_path / "onnx")
+
+
+def test_options_that_do_not_go_together_are_refused():
+    with pytest.raises(ConfigError, match=r"heads\.crf has a loss of its own"):
+        _recipe(heads={"crf": True}, loss={"tag_focal_gamma": 2})
+    with pytest.raises(ConfigError, match=r"reads each text once, so loss\.token_dropout must be 0"):
+        _recipe(freezing={"encoder": True, "cached_features": True}, loss={"token_dropout": 0.1})
+    for heads in ({"crf": True}, {"intent_threshold": "dev"}):
+        with pytest.raises(ConfigError, match="are for `weebill finetune`"):
+            parse_recipe({"teachers": ["t"], "heads": heads}, DistillRecipe, "test")
+
+
+def test_the_threshold_refuses_what_is_out_of_scope(train, tmp_path):
+    dev = [*ROWS[:20], *(Utterance(t, OUT_OF_SCOPE, ()) for t in ("qwerty asdf", "my hovercraft is full", "zzz zz"))]
+    with pytest.raises(ConfigError, match="expected dev rows with the intent out_of_scope, got none"):
+        train(heads={"intent_threshold": "dev"})
+    _, model, events = train(ROWS, dev, heads={"intent_threshold": "dev"}, training={"epochs": 8})
+    found = next(e for e in events if e["event"] == "threshold")
+    assert found["threshold"] == model.config.intent_threshold > 0
+    before, after = found["intent_accuracy"]
+    assert before <= after == evaluate(predictor_of_model(model), dev, show_progress=False).intent_accuracy
+    assert not any(OUT_OF_SCOPE in row["label"] for row in events[0]["rows"])
+    model.config = model.config.model_copy(update={"intent_threshold": 0.999})
+    model.save(tmp_path / "model")
+    predictor = weebill.load(tmp_path / "model")
+    assert predictor("qwerty asdf").intent == OUT_OF_SCOPE and predictor("qwerty asdf").score < 0.999
+    assert weebill.verify(tmp_path / "model").ok
+
+
+def test_the_threshold_is_the_best_there_is():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        score = rng.integers(0, 8, 12) / 8
+        outside = rng.random(12) < 0.4
+        right = (rng.random(12) < 0.7) & ~outside
+        rate = lambda t: (np.where(score < t, outside, right)).mean()  # noqa: B023, E731
+        assert rate(refusal_threshold(score, right, outside)) == max(rate(t) for t in np.linspace(0, 1, 33))
