@@ -26,6 +26,7 @@ FLOORS = [
     {
         "bpe",
         "tags",
+        "windows",
         "metrics",
         "bootstrap",
         "pair_metrics",
@@ -54,7 +55,7 @@ FLOORS = [
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
     {"corpus", "hf_tokenizer", "attention"},
     {"data", "artifact", "datasets", "split_files", "wikipedia"},
-    {"sources", "mining", "teacher", "bert", "provenance"},
+    {"sources", "mining", "teacher", "bert", "provenance", "ledger"},
     {"lessons"},
     {"sent_transformer", "heads", "losses", "freezing", "checkpoint"},
     {"multitask"},

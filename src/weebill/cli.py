@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -17,6 +17,8 @@ from weebill.limits import Limits
 if TYPE_CHECKING:
     from weebill.evaluate import EvalReport
     from weebill.evaluate_pairs import PairReport
+    from weebill.predictor import Predictor
+    from weebill.schema import Overflow
 
 app = typer.Typer(
     help="The smallest, fastest road from raw text to intent, entities and embeddings.\n\n"
@@ -42,6 +44,13 @@ ModelAndTexts = Annotated[
         metavar="[MODEL] [TEXT]...",
         help="A model folder, by default the model that comes with weebill; then texts, by default those of --input or "
         "standard input, one a line.",
+    ),
+]
+OnOverflow = Annotated[
+    str,
+    typer.Option(
+        help="A text with more tokens than the model reads at once: window (read it in overlapping windows), truncate "
+        "(read its beginning, as sentence-transformers does) or error."
     ),
 ]
 Input = Annotated[Path | None, typer.Option("--input", help="File with one text a line; an empty line is a text too.")]
@@ -220,6 +229,7 @@ def parse(
     model_and_texts: ModelAndTexts = None,
     input: Input = None,
     output: Annotated[Path | None, typer.Option(help="JSON lines; default: standard output.")] = None,
+    on_overflow: OnOverflow = "window",
 ) -> None:
     """Read intent and entities: one JSON object a line, in input order.
 
@@ -227,11 +237,9 @@ def parse(
 
     Example: `weebill parse runs/massive --input texts.txt --output parsed.jsonl`
     """
-    from weebill.predictor import load
-
     model, texts = _model_and_texts(model_and_texts or [], input)
     found = _texts(texts, input)
-    lines = (json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in load(model).parse(found))
+    lines = (json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in _load(model, on_overflow).parse(found))
     _emit("".join(lines), output)
 
 
@@ -241,6 +249,7 @@ def embed(
     input: Input = None,
     output: Annotated[Path | None, typer.Option(help="A .npy file, float32 (texts, dim); default: JSON lines.")] = None,
     normalize: Annotated[bool, typer.Option(help="Scale each vector to length 1.")] = False,
+    on_overflow: OnOverflow = "window",
 ) -> None:
     """Turn texts into vectors.
 
@@ -253,10 +262,9 @@ def embed(
     import numpy as np
 
     from weebill.geometry import unit_rows
-    from weebill.predictor import load
 
     model, texts = _model_and_texts(model_and_texts or [], input)
-    vectors = load(model).embed(_texts(texts, input))
+    vectors = _load(model, on_overflow).embed(_texts(texts, input))
     if normalize:
         vectors = unit_rows(vectors)
     if output:
@@ -369,6 +377,7 @@ def serve(
     max_texts: Annotated[int, typer.Option(help="Requests with more texts are refused.", min=1)] = Limits.max_texts,
     max_text_chars: Annotated[int, typer.Option(help="Longer texts are refused.", min=1)] = Limits.max_text_chars,
     max_waiting_texts: Annotated[int, typer.Option(help="More in the queue: 429.", min=1)] = Limits.max_waiting_texts,
+    on_overflow: OnOverflow = "window",
 ) -> None:
     """Answer over HTTP: Rasa's, OpenAI's and text-embeddings-inference's shapes, and a playground in the browser.
 
@@ -376,14 +385,13 @@ def serve(
     """
     from weebill.formats import read_utterances
     from weebill.neighbours import Neighbours, fitting_examples
-    from weebill.predictor import load
     from weebill.serve import bind, create_app, run_server
 
     if token == "":
         raise ConfigError("expected a token, got an empty one; give one or leave --token out")
     bound = bind(host, port)  # this and wrong data show before the model is loaded
     utterances = read_utterances(examples) if examples else None
-    predictor = load(model)
+    predictor = _load(model, on_overflow)
     if utterances is None:
         utterances = fitting_examples(predictor)
     limits = Limits(max_body_bytes, max_texts, max_text_chars, max_waiting_texts)
@@ -412,6 +420,12 @@ def _model_and_texts(arguments: list[str], input: Path | None) -> tuple[str, lis
         if Path(first).exists() or (words == [first] and (not alone or "/" in first)):
             return first, arguments[1:]
     return SHIPPED, arguments
+
+
+def _load(model: Path | str, on_overflow: str) -> "Predictor":
+    from weebill.predictor import load
+
+    return load(model, on_overflow=cast("Overflow", on_overflow))
 
 
 def _texts(texts: list[str] | None, input: Path | None) -> list[str]:

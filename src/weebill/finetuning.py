@@ -1,6 +1,6 @@
 """Fine-tuning as a task for the loop: intent and entities of annotated utterances on one encoder. Reads no files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ from weebill.checkpoint import Checkpoint
 from weebill.config import FinetuneRecipe, HeadsConfig
 from weebill.errors import ConfigError, DataError
 from weebill.evaluate import evaluate
+from weebill.ledger import training_ledger
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import Predictor
 from weebill.schema import Utterance
-from weebill.tags import MISSING, Misaligned, tag_vocabulary
+from weebill.tags import MISSING, tag_vocabulary
 from weebill.tokenizer import Tokenizer
 from weebill.train import Batch, Event, OnEvent, Plan, Task, fit, start_encoder
 
@@ -42,8 +43,8 @@ def finetune(
         raise DataError("expected training rows with an intent, got none; add an intent to the rows")
     tags = tag_vocabulary(labels)
     model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, train))
-    rows = data.label_rows(train, encoder.tokenizer, longest, intents, tags)
-    ledger = lost_labels(rows.misaligned, data.check_known_labels(dev, intents, labels))
+    rows = data.label_rows(train, encoder.tokenizer, longest, intents, tags, recipe.on_overflow)
+    ledger = [entry.to_json() for entry in training_ledger([rows], train, dev, intents, labels)]
     on_event({"event": "ledger", "rows": ledger})
     weights_L = torch.from_numpy(data.class_weights(rows.tags, len(tags), recipe.loss.tag_weight_power))
     power = recipe.loss.intent_sampling_power
@@ -90,17 +91,6 @@ def settle_boundaries(heads: HeadsConfig, train: Sequence[Utterance]) -> HeadsCo
         return heads
     boundaries = "words" if data.entities_are_whole_words(train) else "any"
     return heads.model_copy(update={"entity_boundaries": boundaries})
-
-
-def lost_labels(
-    misaligned: Sequence[tuple[Utterance, Misaligned]], unknown: Mapping[str, Sequence[str]]
-) -> list[dict[str, Any]]:
-    """Return the ledger: entities that no tokens carry, and labels of dev that cannot be learnt, with their places."""
-    ledger: list[dict[str, Any]] = [
-        {"source": u.source, "text": u.text, "label": m.entity.label, "start": m.entity.start, "end": m.entity.end,
-         "reason": m.reason} for u, m in misaligned]  # fmt: skip
-    return ledger + [{"source": places[0], "label": what, "reason": f"in dev {len(places)} times, never in train"}
-                     for what, places in unknown.items()]  # fmt: skip
 
 
 def check_metric(metric: str, predictor: Predictor, dev: Sequence[Utterance]) -> None:

@@ -86,8 +86,7 @@ class RunDisplay:
                 self.console.print(f"{event['name']}: {event['learnt']:,} of {event['texts']:,} texts{lost}",
                                    soft_wrap=True, highlight=False)  # fmt: skip
             case "ledger" if event["rows"]:
-                self.console.print(f"[yellow]{len(event['rows'])} labels cannot be learnt as annotated[/] (all in "
-                                   f"ledger.jsonl); first: {event['rows'][0]}")  # fmt: skip
+                self.console.print(ledger(event["rows"], "what cannot be learnt as annotated (all in ledger.jsonl)"))
             case "step":
                 self.progress.update(
                     self.bar, completed=event["step"], total=event["total_steps"], loss=f"{event['loss']:.3f}"
@@ -173,6 +172,19 @@ def trainable(rows: Sequence[tuple[str, int, float]], fixed: int) -> Table:
     if fixed:
         table.add_row("fixed positions", f"{fixed:,}", "")
     table.add_row("total", f"{sum(r[1] for r in rows) + fixed:,}", "")
+    return table
+
+
+def ledger(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Return the table of a ledger's entries (as JSON): a line per kind, with the first of it and what to do."""
+    kinds = dict[str, list[Mapping[str, Any]]]()
+    for row in rows:
+        kinds.setdefault(row["kind"], []).append(row)
+    table = Table("what", "times", "first", "fix", title=title)
+    for kind, some in kinds.items():
+        first = some[0]
+        shown = f"{first.get('source', '')}\n{first.get('label', '')}: {first.get('excerpt', first['reason'])}"
+        table.add_row(kind, f"{len(some):,}", Text(shown), Text(first["fix"]))
     return table
 
 
