@@ -121,6 +121,15 @@ class RunDisplay:
         self.live.update(Group(table, self.progress), refresh=True)
 
 
+def read_log(model: Path) -> list[dict[str, Any]]:
+    """Return the events of the run that made a model, as `RunDisplay` wrote them; none where there is no log."""
+    try:
+        lines = (model / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        return [event for event in map(json.loads, lines) if isinstance(event, dict)]
+    except (OSError, ValueError):
+        return []
+
+
 def _tensorboard(folder: Path) -> Any:
     """Return a writer of TensorBoard's event files, or None where it is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
@@ -188,13 +197,15 @@ def ledger(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     return table
 
 
-_SCORES = {
+SCORE_NAMES = {
     "intent_accuracy": "intent accuracy",
     "intent_macro_f1": "intent macro-F1",
+    "calibration_error": "intent calibration error (less = better)",
     "tag_accuracy": "tag accuracy",
     "span_precision": "span precision (strict)",
     "span_recall": "span recall (strict)",
     "span_f1": "span F1 (strict)",
+    "span_macro_f1": "span macro-F1 (strict)",
     "exact_match": "exact match (strict)",
     "massive_slot_f1": "slot F1 (MASSIVE's convention)",
     "massive_exact_match": "exact match (MASSIVE's convention)",
@@ -205,10 +216,14 @@ def scores(report: EvalReport, title: str) -> Table:
     """Return the table of a report's scores, in percent, with the intervals it has."""
     table = Table("score", "value", f"{100 * LEVEL:.0f} % interval", title=title)
     table.add_row("rows", f"{report.rows:,}")
-    for name, shown in _SCORES.items():
+    for name, shown in SCORE_NAMES.items():
         value, interval = getattr(report, name), report.intervals.get(name)
         table.add_row(shown, "not annotated" if value is None else f"{100 * value:.2f} %",
                       f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}" if interval else "")  # fmt: skip
+    if report.span_errors:
+        table.add_row("wrong spans", ", ".join(f"{count:,} {kind}" for kind, count in report.span_errors.items()))
+    if report.long_texts:
+        table.add_row("texts longer than the model reads at once", f"{report.long_texts:,}")
     table.add_row("tag loss", "not annotated" if report.tag_loss is None else f"{report.tag_loss:.4f} nats")
     return table
 
@@ -228,7 +243,7 @@ def differences(rows: Sequence[Difference], a: str, b: str, title: str) -> Table
         values = [f"{factor * value:.{digits}f}" for value in (row.a, row.b)]
         gap, low, high = (f"{factor * value:+.{digits}f}" for value in (row.b - row.a, *row.interval))
         better = "[dim]not shown[/]" if row.better is None else row.better.upper()
-        table.add_row(_SCORES.get(row.name, row.name.replace("_", " ")), *values, gap, f"{low} to {high}", better)
+        table.add_row(SCORE_NAMES.get(row.name, row.name.replace("_", " ")), *values, gap, f"{low} to {high}", better)
     return table
 
 
