@@ -167,7 +167,7 @@ def confidence_bins(
 
 def bin_numbers(confidences_N: "np.typing.NDArray[np.float64]", num_bins: int) -> "np.typing.NDArray[np.int64]":
     """Return the number of the bin that each confidence is in; a bin holds its upper edge."""
-    return np.clip(np.ceil(confidences_N * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    return np.clip(np.ceil(np.nan_to_num(confidences_N) * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
 
 
 def expected_calibration_error(bins: Sequence[ConfidenceBin]) -> float:
