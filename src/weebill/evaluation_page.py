@@ -277,7 +277,11 @@ dt { color: var(--soft); flex: 0 0 2.6rem } dd { margin: 0; min-width: 0 } .wron
 _SCRIPT = """
 const form = document.getElementById("filter"), list = document.getElementById("list");
 if (form) {
-  const items = [...list.children], texts = items.map(item => item.textContent.toLowerCase());
+  const items = [...list.children], texts = items.map(item => {  // with the labels in the text, and without them
+    const plain = item.cloneNode(true);
+    plain.querySelectorAll("i").forEach(label => label.remove());
+    return (plain.textContent + item.textContent).toLowerCase();
+  });
   const update = () => {
     const wanted = form.q.value.trim().toLowerCase();
     const kinds = [...form.querySelectorAll("input:checked")].map(box => box.value);
