@@ -137,7 +137,8 @@ def test_soft_tags_spell_what_the_teacher_parses(teachers, name, dev, cache):
         if legal:
             got = [(e.start, e.end, e.label) for e in spans_from_tags(tags, words)]
             same.append(got == [(e.start, e.end, e.label) for e in prediction.entities])
-        assert predictor.intents[soft.intents_NC[i].argmax()] == prediction.intent
+        said_C = soft.intents_NC[i]  # in float16, where the two likeliest may be alike
+        assert said_C[predictor.intents.index(prediction.intent)] == said_C.max()
     assert len(same) > 0.6 * len(texts) and np.mean(same) > 0.99
 
 

@@ -1,5 +1,6 @@
 """Scores against seqeval (strict), scikit-learn and a hand-derived case."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,13 +41,69 @@ def test_span_scores_equal_seqeval_strict(rows):
 
 @given(_LABELS, st.randoms(use_true_random=False))
 @settings(max_examples=100, deadline=None)
-def test_macro_f1_equals_scikit_learn(gold, rng):
-    from sklearn.metrics import f1_score
+def test_scores_by_intent_equal_scikit_learn(gold, rng):
+    from sklearn.metrics import precision_recall_fscore_support
 
     predicted = [rng.choice("abcd") for _ in gold]
-    assert metrics.macro_f1(gold, predicted) == pytest.approx(
-        f1_score(gold, predicted, average="macro", zero_division=0)
-    )
+    labels = sorted({*gold, *predicted})
+    found = metrics.scores_by_intent(gold, predicted)
+    values = precision_recall_fscore_support(gold, predicted, labels=labels, zero_division=0)
+    assert list(found) == labels
+    for i, label in enumerate(labels):
+        one = found[label]
+        assert (one.precision, one.recall, one.f1, one.gold) == pytest.approx([v[i] for v in values])
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=50), st.integers(1, 20))
+def test_calibration_error_is_that_of_its_definition(answers, num_bins):
+    """Guo et al. 2017, equation 3, bin by bin as torchmetrics' CalibrationError(norm="l1") has it."""
+    bins = metrics.confidence_bins([c for c, _ in answers], [r for _, r in answers], num_bins)
+    assert sum(b.count for b in bins) == len(answers)
+    expected = 0.0
+    for m in range(num_bins):
+        edges = m / num_bins, (m + 1) / num_bins
+        inside = [(c, r) for c, r in answers if bin_of(c, num_bins) == m]
+        assert all(edges[0] - 1e-9 <= c <= edges[1] + 1e-9 for c, _ in inside)
+        if inside:
+            accuracy, confidence = sum(r for _, r in inside) / len(inside), sum(c for c, _ in inside) / len(inside)
+            expected += len(inside) / len(answers) * abs(accuracy - confidence)
+    assert metrics.expected_calibration_error(bins) == pytest.approx(expected, abs=1e-9)
+
+
+def bin_of(confidence, num_bins):
+    return int(metrics.bin_numbers(np.array([confidence]), num_bins)[0])
+
+
+def test_calibration_error_by_hand():
+    sure_and_right = metrics.confidence_bins([1.0] * 4, [True] * 4)
+    sure_and_wrong = metrics.confidence_bins([1.0] * 4, [False] * 4)
+    assert metrics.expected_calibration_error(sure_and_right) == 0.0
+    assert metrics.expected_calibration_error(sure_and_wrong) == 1.0
+    mixed = metrics.confidence_bins([0.9, 0.9, 0.3, 0.3], [True, False, False, False])  # |.5 - .9| / 2 + |0 - .3| / 2
+    assert metrics.expected_calibration_error(mixed) == pytest.approx(0.35)
+
+
+@given(_SPANS, _SPANS)
+def test_every_wrong_span_is_one_error(gold, predicted):
+    words = [f"w{i}" for i in range(10)]
+    want, got = (spans_from_words(words, _tags(some))[1] for some in (gold, predicted))
+    errors = metrics.span_errors(want, got)
+    right = {(e.start, e.end, e.label) for e in want} & {(e.start, e.end, e.label) for e in got}
+    assert sum(e.gold is not None for e in errors) == len(want) - len(right)
+    assert sum(e.predicted is not None for e in errors) == len(got) - len(right)
+    for error in errors:
+        assert (error.kind == "missed") == (error.predicted is None)
+        assert (error.kind == "spurious") == (error.gold is None)
+
+
+def test_kinds_of_errors_by_hand():
+    gold = [Entity(0, 4, "a"), Entity(5, 9, "b"), Entity(10, 14, "a")]
+    kinds = {"label": [Entity(0, 4, "b")], "boundary": [Entity(0, 6, "a")], "boundary and label": [Entity(1, 4, "b")],
+             "spurious": [Entity(20, 22, "a")]}  # fmt: skip
+    for kind, predicted in kinds.items():
+        found = [e.kind for e in metrics.span_errors(gold, predicted)]
+        assert found.count(kind) == 1 and found.count("missed") == (3 if kind == "spurious" else 2)
+    assert metrics.span_errors(gold, gold[::-1]) == []
 
 
 def test_massive_convention_by_hand():

@@ -136,16 +136,28 @@ def test_info_health_and_metrics(app):
     assert not any("secret" in str(key) for key in samples)
 
 
-def test_a_long_text_is_refused_or_its_beginning_read(app):
-    for path, body in (("/model/parse", {"text": LONG}), ("/embed", {"inputs": ["a", LONG]})):
-        answer = ask(app, "POST", path, body)
-        assert (
-            answer.status_code == 413 and "expected texts of at most 32 tokens, got one of " in answer.json()["error"]
-        )
-        assert ask(app, "POST", path, body | {"truncate": True}).status_code == 200
-    tokens = len(word_table_predictor().tokenizer.encode(LONG).token_ids)
-    answer = ask(app, "POST", "/model/parse", {"text": LONG, "truncate": True}).json()
-    assert answer["dropped_tokens"] == tokens - MAX_SEQ_LEN
+def test_a_long_text_is_read_whole_or_its_beginning_or_refused(app):
+    predictor = word_table_predictor()
+    answer = ask(app, "POST", "/embed", {"inputs": ["a", LONG]}).json()
+    assert np.allclose(answer, unit_rows(predictor.embed(["a", LONG])), atol=1e-6)
+    tokens = len(predictor.tokenizer.encode(LONG).token_ids)
+    cut = predictor.tokenizer.encode_batch([LONG], MAX_SEQ_LEN)
+    refusing = word_table_predictor()
+    refusing.on_overflow = "error"
+    for policy, served in (("window", app), ("error", create_app(refusing))):
+        assert ask(served, "GET", "/info").json()["on_overflow"] == policy
+        answer = ask(served, "POST", "/model/parse", {"text": LONG, "truncate": True}).json()
+        assert answer["dropped_tokens"] == tokens - MAX_SEQ_LEN
+        vector = ask(served, "POST", "/embed", {"inputs": LONG, "truncate": True}).json()[0]
+        assert np.allclose(vector, unit_rows(predictor.backend.run(cut).sentence_embedding_BD)[0], atol=1e-6)
+        for path, body in (("/model/parse", {"text": LONG}), ("/embed", {"inputs": ["a", LONG]})):
+            answer = ask(served, "POST", path, body)
+            if policy == "window":
+                assert answer.status_code == 200
+            else:
+                assert answer.status_code == 413
+                assert "expected texts of at most 32 tokens, got one of " in answer.json()["error"]
+    assert ask(app, "POST", "/model/parse", {"text": LONG}).json()["dropped_tokens"] == 0
 
 
 EMBED = "/embed"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from weebill.errors import WeebillError
 from weebill.predictor import Predictor, softmax
-from weebill.schema import Encoding, Prediction
+from weebill.schema import Encoding, Overflow, Prediction
 
 MAX_BATCH_TEXTS = 64
 Floats = npt.NDArray[np.float32]
@@ -35,16 +35,19 @@ class Reading:
     intent_scores_C: Floats | None = None
 
 
-def read_texts(predictor: Predictor, texts: Sequence[str], labels: bool) -> list[Reading]:
+def read_texts(
+    predictor: Predictor, texts: Sequence[str], labels: bool, on_overflow: Overflow = "window"
+) -> list[Reading]:
     """Return one reading per text, in the order given.
 
     Args:
         predictor: with heads when `labels` is set.
         texts: any strings, of any length.
         labels: decode intents and entities, not only embeddings.
+        on_overflow: as of `Predictor`.
     """
     found: dict[int, Reading] = {}
-    for rows, batch, output in predictor.outputs(texts, show_progress=False):
+    for rows, batch, output in predictor.outputs(texts, show_progress=False, on_overflow=on_overflow):
         vectors_BD, encodings = output.sentence_embedding_BD, batch.encodings
         if labels and output.intent_logits_BC is not None:
             predictions = predictor.decode([texts[i] for i in rows], batch, output)
@@ -62,6 +65,7 @@ class _Job:
 
     texts: Sequence[str]
     labels: bool
+    on_overflow: Overflow
     done: asyncio.Future[list[Reading]]
     taken: int = 0
     readings: list[Reading] = field(default_factory=list)
@@ -73,8 +77,9 @@ _Part = tuple[_Job, Sequence[str]]
 class Batcher:
     """Reads texts for many callers at once.
 
-    A batch takes what waits, at most MAX_BATCH_TEXTS, in the order of arrival. What a large request has beyond goes to
-    the end of the queue, so that it holds up others by one batch only. While one batch runs the next one gathers: under
+    A batch takes what waits, at most MAX_BATCH_TEXTS, in the order of arrival; a text that is read in windows counts as
+    that many. What a large request has beyond goes to the end of the queue, so that it holds up others by one batch
+    only. While one batch runs the next one gathers: under
     load batches fill by themselves, and a request that is alone does not wait for others.
 
     Args:
@@ -94,7 +99,7 @@ class Batcher:
         self._thread: ThreadPoolExecutor | None = None
         self._worker: asyncio.Task[None] | None = None
 
-    async def read(self, texts: Sequence[str], labels: bool = False) -> list[Reading]:
+    async def read(self, texts: Sequence[str], labels: bool = False, on_overflow: Overflow = "window") -> list[Reading]:
         """Return one reading per text, in the order given. A caller that is cancelled gives up its place.
 
         Raises:
@@ -103,7 +108,7 @@ class Batcher:
         if self.waiting_texts + len(texts) > self.max_waiting_texts:
             raise Overloaded(f"expected at most {self.max_waiting_texts} texts to wait, got {len(texts)} more than "
                              f"{self.waiting_texts}; try again in a moment")  # fmt: skip
-        job = _Job(texts, labels, asyncio.get_running_loop().create_future())
+        job = _Job(texts, labels, on_overflow, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self.waiting_texts += len(texts)
         if self._worker is None or self._worker.done():
@@ -125,19 +130,34 @@ class Batcher:
     def _take(self) -> list[_Part]:
         parts: list[_Part] = []
         room = MAX_BATCH_TEXTS
-        while room and self._jobs:
+        while room > 0 and self._jobs:
             job = self._jobs.popleft()
-            texts = job.texts[job.taken : job.taken + room]
+            if parts and job.on_overflow != parts[0][0].on_overflow:  # one pass reads all its texts alike
+                self._jobs.appendleft(job)
+                break
+            texts = self._first(job, room)
             if job.done.done():  # cancelled, or an earlier part failed
                 self.waiting_texts -= len(job.texts) - job.taken
                 continue
             parts.append((job, texts))
             job.taken += len(texts)
-            room -= len(texts)
+            room -= sum(self._windows(job, text) for text in texts)
             self.waiting_texts -= len(texts)
             if job.taken < len(job.texts):
                 self._jobs.append(job)
         return parts
+
+    def _first(self, job: _Job, room: int) -> Sequence[str]:
+        """Return the next texts of a job that fit, at least one."""
+        count = 0
+        while room > 0 and job.taken + count < len(job.texts):
+            room -= self._windows(job, job.texts[job.taken + count])
+            count += 1
+        return job.texts[job.taken : job.taken + count]
+
+    def _windows(self, job: _Job, text: str) -> int:
+        """Return about how many windows a text is, half-overlapping, at four characters a token."""
+        return 1 + len(text) // (2 * self.predictor.max_seq_len) if job.on_overflow == "window" else 1
 
     async def _run(self, parts: Sequence[_Part]) -> None:
         """Read the parts in one pass; if that fails, each alone, so that a request fails only by its own texts."""
@@ -146,8 +166,9 @@ class Batcher:
         texts = [text for _, part in parts for text in part]
         started = time.perf_counter()
         forward = asyncio.get_running_loop().run_in_executor(
-            self._thread, read_texts, self.predictor, texts, any(job.labels for job, _ in parts)
-        )
+            self._thread, read_texts, self.predictor, texts, any(job.labels for job, _ in parts),
+            parts[0][0].on_overflow,
+        )  # fmt: skip
         await asyncio.wait([forward])
         self._observe(len(texts), time.perf_counter() - started)
         error = forward.exception()

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -17,6 +17,8 @@ from weebill.limits import Limits
 if TYPE_CHECKING:
     from weebill.evaluate import EvalReport
     from weebill.evaluate_pairs import PairReport
+    from weebill.predictor import Predictor
+    from weebill.schema import Overflow
 
 app = typer.Typer(
     help="The smallest, fastest road from raw text to intent, entities and embeddings.\n\n"
@@ -40,6 +42,13 @@ ModelAndTexts = Annotated[
         "standard input, one a line.",
     ),
 ]
+OnOverflow = Annotated[
+    str,
+    typer.Option(
+        help="A text with more tokens than the model reads at once: window (read it in overlapping windows), truncate "
+        "(read its beginning, as sentence-transformers does) or error."
+    ),
+]
 Input = Annotated[Path | None, typer.Option("--input", help="File with one text a line; an empty line is a text too.")]
 
 
@@ -51,13 +60,19 @@ def evaluate(
         str | None, typer.Option(help="A format of `weebill data convert --help`; default: guessed.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split of the data.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Write the scores as JSON.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", "--output", help="Write the scores, of utterances the ledger too, as JSON.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one page with scores, charts and every error; of utterances.")
+    ] = None,
     pictures: Annotated[
         Path | None, typer.Option(help="Folder for map.png, the embeddings, and of pairs similarity.png.")
     ] = None,
     minimum: Annotated[
         list[str] | None, typer.Option("--min", help="Exit with 1 when a score is below: exact_match=0.6. Repeatable.")
     ] = None,
+    on_overflow: OnOverflow = "window",
 ) -> None:
     """Score a model on labelled data (intents, entities, exact match) or on pairs (correlation, retrieval and more).
 
@@ -65,16 +80,18 @@ def evaluate(
 
     Example: `weebill evaluate runs/pretrained --data data/stsb/sts-dev.csv --pictures runs/pretrained-pictures`
 
+    Example: `weebill evaluate tiny --data data/massive/en-US.jsonl --split dev --html errors.html`
+
     Example: `weebill evaluate runs/massive --min intent_accuracy=0.88 --min span_f1=0.7`
     """
     from weebill import report as show
     from weebill.embedding_pictures import draw_pairs, draw_utterances
-    from weebill.evaluate import evaluate as score
+    from weebill.evaluate import evaluate_in_detail
     from weebill.evaluate_pairs import embed_pairs, pair_report
+    from weebill.evaluation_page import page
     from weebill.formats import read_utterances
     from weebill.pairs import read_pairs
     from weebill.pictures import new_figure
-    from weebill.predictor import load
     from weebill.templates import generate
 
     where = f"{data or 'embedded data, dev'}{f' ({split})' if split else ''}"
@@ -83,24 +100,34 @@ def evaluate(
     if pictures:
         new_figure(1, 1)  # says before the work, not after it, that matplotlib is not there
     minima = _minima(minimum or ())
-    if _holds_pairs(data, format, split):
+    ledger: list[dict[str, Any]] = []
+    pairs_given = _holds_pairs(data, format, split)
+    if pairs_given:
         assert data is not None
         pairs = read_pairs(data, format)  # wrong data show before the model is loaded
-        embedded = embed_pairs(load(model), pairs)
+        if html:
+            raise ConfigError("--html: expected labelled utterances, got pairs; for these there is --pictures")
+        embedded = embed_pairs(_load(model, on_overflow), pairs)
         scores = pair_report(embedded)
         table = show.pair_scores(scores, f"{model} on {where}")
         if pictures:
             draw_pairs(embedded, scores, f"{model.name} on {name}", pictures)
     else:
         utterances = read_utterances(data, format=format, split=split) if data else generate()[1]
-        predictor = load(model)
-        scores = score(predictor, utterances, with_intervals=True)
+        predictor = _load(model, on_overflow)
+        found = evaluate_in_detail(predictor, utterances, with_intervals=True)
+        scores, ledger = found.report, [entry.to_json() for entry in found.ledger]
+        if html:
+            write_whole(html, page(found, str(model), where, show.read_log(model)).encode("utf-8", "replace"))
         table = show.scores(scores, f"{model} on {where}")
         if pictures:
             draw_utterances(predictor, utterances, scores, f"{model.name} on {name}", pictures)
     Console().print(table)
-    if output:
-        write_whole(output, (json.dumps(scores.to_json(), indent=2) + "\n").encode())
+    if ledger:
+        console.print(show.ledger(ledger, "what no model could find (all with --json or --html)"))
+    if json_file:
+        body = scores.to_json() | ({} if pairs_given else {"ledger": ledger})
+        write_whole(json_file, (json.dumps(body, indent=2) + "\n").encode())
     if below := show.shortfalls(scores, minima):
         console.print("\n".join(below), style="bold red", highlight=False)
         raise typer.Exit(1)
@@ -156,7 +183,11 @@ def _minima(options: Sequence[str]) -> dict[str, float]:
     from weebill.evaluate_pairs import PairReport
 
     known = [f.name for report in (EvalReport, PairReport) for f in fields(report) if "float" in str(f.type)]
-    known = [name for name in dict.fromkeys(known) if name not in ("tag_loss", "best_threshold", "intervals")]
+    known = [
+        name
+        for name in dict.fromkeys(known)
+        if name not in ("tag_loss", "calibration_error", "best_threshold", "intervals")
+    ]
     minima = {}
     for option in options:
         name, _, value = option.partition("=")
@@ -174,6 +205,7 @@ def parse(
     model_and_texts: ModelAndTexts = None,
     input: Input = None,
     output: Annotated[Path | None, typer.Option(help="JSON lines; default: standard output.")] = None,
+    on_overflow: OnOverflow = "window",
 ) -> None:
     """Read intent and entities: one JSON object a line, in input order.
 
@@ -181,11 +213,9 @@ def parse(
 
     Example: `weebill parse runs/massive --input texts.txt --output parsed.jsonl`
     """
-    from weebill.predictor import load
-
     model, texts = _model_and_texts(model_and_texts or [], input)
     found = _texts(texts, input)
-    lines = (json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in load(model).parse(found))
+    lines = (json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in _load(model, on_overflow).parse(found))
     _emit("".join(lines), output)
 
 
@@ -195,6 +225,7 @@ def embed(
     input: Input = None,
     output: Annotated[Path | None, typer.Option(help="A .npy file, float32 (texts, dim); default: JSON lines.")] = None,
     normalize: Annotated[bool, typer.Option(help="Scale each vector to length 1.")] = False,
+    on_overflow: OnOverflow = "window",
 ) -> None:
     """Turn texts into vectors.
 
@@ -207,10 +238,9 @@ def embed(
     import numpy as np
 
     from weebill.geometry import unit_rows
-    from weebill.predictor import load
 
     model, texts = _model_and_texts(model_and_texts or [], input)
-    vectors = load(model).embed(_texts(texts, input))
+    vectors = _load(model, on_overflow).embed(_texts(texts, input))
     if normalize:
         vectors = unit_rows(vectors)
     if output:
@@ -323,6 +353,7 @@ def serve(
     max_texts: Annotated[int, typer.Option(help="Requests with more texts are refused.", min=1)] = Limits.max_texts,
     max_text_chars: Annotated[int, typer.Option(help="Longer texts are refused.", min=1)] = Limits.max_text_chars,
     max_waiting_texts: Annotated[int, typer.Option(help="More in the queue: 429.", min=1)] = Limits.max_waiting_texts,
+    on_overflow: OnOverflow = "window",
 ) -> None:
     """Answer over HTTP: Rasa's, OpenAI's and text-embeddings-inference's shapes, and a playground in the browser.
 
@@ -330,14 +361,13 @@ def serve(
     """
     from weebill.formats import read_utterances
     from weebill.neighbours import Neighbours, fitting_examples
-    from weebill.predictor import load
     from weebill.serve import bind, create_app, run_server
 
     if token == "":
         raise ConfigError("expected a token, got an empty one; give one or leave --token out")
     bound = bind(host, port)  # this and wrong data show before the model is loaded
     utterances = read_utterances(examples) if examples else None
-    predictor = load(model)
+    predictor = _load(model, on_overflow)
     if utterances is None:
         utterances = fitting_examples(predictor)
     limits = Limits(max_body_bytes, max_texts, max_text_chars, max_waiting_texts)
@@ -366,6 +396,12 @@ def _model_and_texts(arguments: list[str], input: Path | None) -> tuple[str, lis
         if Path(first).exists() or (words == [first] and (not alone or "/" in first)):
             return first, arguments[1:]
     return SHIPPED, arguments
+
+
+def _load(model: Path | str, on_overflow: str) -> "Predictor":
+    from weebill.predictor import load
+
+    return load(model, on_overflow=cast("Overflow", on_overflow))
 
 
 def _texts(texts: list[str] | None, input: Path | None) -> list[str]:

@@ -10,7 +10,7 @@ from weebill.bootstrap import Floats, Statistic, estimate
 from weebill.predictor import Predictor
 from weebill.schema import ScoredPair, Utterance
 
-LESS_IS_BETTER = frozenset({"alignment", "uniformity"})
+LESS_IS_BETTER = frozenset({"alignment", "uniformity", "calibration_error"})
 Statistics = Mapping[str, tuple[Statistic, int]]
 
 

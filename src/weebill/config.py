@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from weebill.errors import ConfigError
+from weebill.schema import Overflow
 
 
 class Section(BaseModel):
@@ -328,6 +329,10 @@ class FinetuneRecipe(Recipe):
 
     task: Literal["finetune"] = "finetune"
     metric: Literal["intent_accuracy", "span_f1", "exact_match"] = "exact_match"
+    on_overflow: Overflow = Field(
+        "window", description="a training text with more tokens than encoder.max_seq_len: in overlapping windows, cut "
+        "(truncate), or refused (error)"
+    )  # fmt: skip
     data: DataConfig = DataConfig()
     heads: HeadsConfig = HeadsConfig()
     loss: FinetuneLoss = FinetuneLoss()

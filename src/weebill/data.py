@@ -4,16 +4,18 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from weebill.errors import ConfigError, DataError
-from weebill.schema import EncodedBatch, ModelTokenizer, ScoredPair, Utterance
-from weebill.tags import MISSING, Misaligned, align, is_inside_word
+from weebill.schema import EncodedBatch, ModelTokenizer, Overflow, ScoredPair, Utterance
+from weebill.tags import MISSING, TOO_LONG, Misaligned, align, is_inside_word
+from weebill.windows import Windows
 
 PROGRESS_FROM_TEXTS = 2_000
+SHOWN_PLACES = 10
 WINDOW_BATCHES = 64
 _LOG = logging.getLogger("weebill")
 Ints = npt.NDArray[np.int64]
@@ -39,10 +41,15 @@ def batches_by_length(
     batch_size: int,
     *,
     show_progress: bool | None = None,
+    on_overflow: Overflow = "truncate",
 ) -> Iterator[tuple[Ints, EncodedBatch]]:
     """Yield (row numbers, batch) so that texts of similar length share a batch; every text occurs once.
 
-    Texts longer than `max_seq_len` tokens are truncated, and a warning says how many.
+    Texts longer than `max_seq_len` tokens are truncated. A warning says how many, unless `on_overflow` says that they
+    are an error, or that the caller reads them again in windows.
+
+    Raises:
+        DataError: a text is too long, and `on_overflow` is "error".
     """
     batches: Iterable[tuple[Ints, EncodedBatch]] = _windowed_batches(tokenizer, texts, max_seq_len, batch_size)
     show = len(texts) >= PROGRESS_FROM_TEXTS if show_progress is None else show_progress
@@ -54,11 +61,22 @@ def batches_by_length(
         batches = track(batches, description="texts", total=count, console=Console(stderr=True), transient=True)
     truncated = 0
     for rows, batch in batches:
-        truncated += len(batch.truncated)
+        if too_long := batch.truncated:
+            truncated += len(too_long)
+            if on_overflow == "error":
+                _refuse_long(texts, rows, too_long, max_seq_len)
         yield rows, batch
-    if truncated:
+    if truncated and on_overflow == "truncate":
         _LOG.warning("%d of %d texts are longer than the model's %d tokens; what is beyond was not read", truncated,
                      len(texts), max_seq_len)  # fmt: skip
+
+
+def _refuse_long(texts: Sequence[str], rows: Ints, too_long: Mapping[int, int], max_seq_len: int) -> None:
+    place, dropped = next(iter(too_long.items()))
+    row = int(rows[place])
+    raise DataError(f"text {row + 1} of {len(texts)}: expected at most {max_seq_len} tokens, got "
+                    f"{max_seq_len + dropped} in {texts[row][:60]!r}…; shorten it, or have long texts read in windows "
+                    f"(on_overflow = window)")  # fmt: skip
 
 
 def _windowed_batches(
@@ -78,15 +96,7 @@ def _windowed_batches(
         by_tokens = np.argsort(-window.attention_mask_BT.sum(axis=1), kind="stable")
         for first in range(0, len(rows), batch_size):
             chosen = by_tokens[first : first + batch_size]
-            yield rows[chosen], _select(window, chosen)
-
-
-def _select(batch: EncodedBatch, rows: Ints) -> EncodedBatch:
-    """Return some rows of a batch, padded to the longest of them."""
-    mask_BT = batch.attention_mask_BT[rows]
-    longest = int(mask_BT.sum(axis=1).max(initial=0))
-    ids_BT, encodings = batch.input_ids_BT[rows, :longest], [batch.encodings[i] for i in rows.tolist()]
-    return EncodedBatch(ids_BT, mask_BT[:, :longest], encodings)
+            yield rows[chosen], window.select(chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +174,17 @@ def triplets_from_pairs(
 
 @dataclass(frozen=True, slots=True)
 class LabelledRows:
-    """Utterances ready for training: token ids, tag ids (MISSING = no loss) and intent ids per row."""
+    """Utterances ready for training: token ids, tag ids (MISSING = no loss) and intent ids per row.
+
+    `misaligned` lists the entities that no row carries, `shortened` the texts whose end no row carries, with the number
+    of tokens that are gone.
+    """
 
     token_ids: list[list[int]]
     tags: list[list[int]]
     intents: Ints
     misaligned: list[tuple[Utterance, Misaligned]]
+    shortened: list[tuple[Utterance, int]] = field(default_factory=list)
 
 
 def label_rows(
@@ -178,22 +193,48 @@ def label_rows(
     max_seq_len: int,
     intents: Sequence[str],
     tags: Sequence[str],
+    on_overflow: Overflow = "truncate",
 ) -> LabelledRows:
-    """Tokenize utterances and align their labels; what could not be aligned is listed, never turned into "O"."""
+    """Tokenize utterances and align their labels; what could not be aligned is listed, never turned into "O".
+
+    A row per utterance, in order. With `on_overflow` "window" a text of more than `max_seq_len` tokens has a row for
+    each of its windows, with the text's intent; an entity that a window cuts is MISSING there, and whole in the next.
+
+    Raises:
+        DataError: texts are too long and `on_overflow` is "error"; all are named.
+    """
     tag_ids = {tag: i for i, tag in enumerate(tags)}
     intent_ids = {intent: i for i, intent in enumerate(intents)}
-    rows, row_tags, misaligned = [], [], []
+    found = LabelledRows([], [], np.empty(0, dtype=np.int64), [])
+    ids: list[int] = []
     for utterance in utterances:
-        encoding = tokenizer.encode(utterance.text, max_length=max_seq_len)
-        if utterance.entities is None:
+        whole = tokenizer.encode(utterance.text, max_length=max_seq_len)
+        rows = [whole]
+        if whole.dropped_tokens:
+            if on_overflow == "window":
+                windows = Windows(tokenizer, utterance.text, max_seq_len)
+                whole, rows = windows.whole, windows.encodings()
+            else:
+                found.shortened.append((utterance, whole.dropped_tokens))
+        lost = set(utterance.entities or ())
+        for encoding in rows:
             labels = [MISSING] * len(encoding.token_ids)
-        else:
-            labels, lost = align(utterance.entities, encoding, tag_ids)
-            misaligned += [(utterance, one) for one in lost]
-        rows.append(encoding.token_ids)
-        row_tags.append(labels)
-    ids = [MISSING if u.intent is None else intent_ids[u.intent] for u in utterances]
-    return LabelledRows(rows, row_tags, np.array(ids, dtype=np.int64), misaligned)
+            if utterance.entities is not None:
+                labels, here = align(utterance.entities, encoding, tag_ids)
+                lost &= {one.entity for one in here}
+            found.token_ids.append(encoding.token_ids)
+            found.tags.append(labels)
+            ids.append(MISSING if utterance.intent is None else intent_ids[utterance.intent])
+        if lost:
+            why = {one.entity: one for one in align(utterance.entities or (), whole, tag_ids)[1]}
+            found.misaligned.extend((utterance, why.get(e, Misaligned(e, TOO_LONG))) for e in sorted(lost))
+    if on_overflow == "error" and found.shortened:
+        places = [f"{u.source or repr(u.text[:60])} ({max_seq_len + dropped})" for u, dropped in found.shortened]
+        more = f" and {len(places) - SHOWN_PLACES} more" if len(places) > SHOWN_PLACES else ""
+        raise DataError(f"expected training texts of at most {max_seq_len} tokens, as on_overflow = error asks, got "
+                        f"{len(places)} longer ones: {', '.join(places[:SHOWN_PLACES])}{more}; shorten them, raise "
+                        f"encoder.max_seq_len, or set on_overflow to window or truncate")  # fmt: skip
+    return replace(found, intents=np.array(ids, dtype=np.int64))
 
 
 def sampling_weights(intents: Ints, power: float) -> npt.NDArray[np.float64]:

@@ -18,8 +18,9 @@ from weebill.checkpoint import Checkpoint
 from weebill.config import DistillRecipe
 from weebill.decoding import TagGrammar
 from weebill.errors import ConfigError, DataError
-from weebill.finetuning import check_metric, dev_scores, lost_labels, settle_boundaries, tag_class_weights
+from weebill.finetuning import check_metric, dev_scores, settle_boundaries, tag_class_weights
 from weebill.joint_teacher import JointTeacher, Labels, SoftLabels, shared_labels, soft_labels, trusted
+from weebill.ledger import training_ledger
 from weebill.lessons import Lesson
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import predictor_of_model
@@ -98,8 +99,9 @@ def distill(
     work = _Distillation(recipe, model, [_prepare(recipe, model, lesson, teachers, on_event) for lesson in lessons])
     if sentence_teacher and follows:
         _add_embeddings(recipe, work.rows, sentence_teacher, width)
-    misaligned = [one for rows in work.rows if rows.gold for one in rows.gold.misaligned]
-    on_event({"event": "ledger", "rows": lost_labels(misaligned, data.check_known_labels(dev, intents, labels))})
+    gold = [rows.gold for rows in work.rows if rows.gold]
+    ledger = training_ledger(gold, labelled, dev, intents, labels)
+    on_event({"event": "ledger", "rows": [entry.to_json() for entry in ledger]})
     task = Task(work.plan, work.collate, work.losses, lambda: dev_scores(predictor, dev), recipe.metric)
     end = fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
     return model, end | {"lessons": [rows.counts for rows in work.rows]}

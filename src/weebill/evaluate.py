@@ -1,25 +1,33 @@
 """Run a predictor over labelled data and count: EvalReport. Pairs have evaluate_pairs.py; trains and draws nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from weebill.bootstrap import Floats, Statistic, estimate
-from weebill.data import label_rows, pad
 from weebill.errors import DataError
+from weebill.ledger import LedgerEntry, evaluation_ledger
 from weebill.metrics import (
+    ERROR_KINDS,
+    NUM_BINS,
     Spans,
     SpanScores,
-    macro_f1,
+    bin_numbers,
     massive_slot_counts,
+    scores_by_intent,
     span_counts,
-    span_scores,
+    span_errors,
     span_scores_by_label,
 )
 from weebill.predictor import Predictor
-from weebill.schema import Prediction, Utterance
-from weebill.tags import MISSING
+from weebill.schema import Entity, Prediction, Utterance
+from weebill.tags import MISSING, Misaligned, align
+
+SCORES = ("intent_accuracy", "intent_macro_f1", "calibration_error", "tag_accuracy", "span_precision", "span_recall",
+          "span_f1", "span_macro_f1", "exact_match", "massive_slot_f1", "massive_exact_match")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +35,43 @@ class EvalReport:
     """Scores on labelled utterances, fractions in [0, 1]; None where nothing of that kind is annotated.
 
     Spans are strict (same start, end and label). `massive_*` follow MASSIVE's convention: words instead of characters.
-    `tag_loss` is the unweighted mean cross-entropy per token, in nats. `intervals`, if asked for, are those of
-    `bootstrap.estimate`, drawing utterances.
+    `tag_loss` is the unweighted mean cross-entropy per token, in nats. `calibration_error` is the expected one of the
+    intents' confidence, less = better. `span_errors` counts by kind (`metrics.span_errors`). `intervals`, if asked for,
+    are those of `bootstrap.estimate`, drawing utterances. `long_texts` have more tokens than the model reads at once.
     """
 
     rows: int
+    long_texts: int
     intent_accuracy: float | None
     intent_macro_f1: float | None
+    calibration_error: float | None
     tag_loss: float | None
     tag_accuracy: float | None
     span_precision: float | None
     span_recall: float | None
     span_f1: float | None
+    span_macro_f1: float | None
     exact_match: float | None
     massive_slot_f1: float | None
     massive_exact_match: float | None
+    span_errors: dict[str, int]
+    by_intent: dict[str, SpanScores]
     by_label: dict[str, SpanScores]
     intervals: dict[str, tuple[float, float]]
 
     def to_json(self) -> dict[str, object]:
         """Return the report as JSON values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A report and what it was made from: the utterances, a prediction for each, and what cannot be found."""
+
+    report: EvalReport
+    utterances: Sequence[Utterance]
+    predictions: Sequence[Prediction]
+    ledger: Sequence[LedgerEntry]
 
 
 def evaluate(
@@ -68,50 +92,71 @@ def evaluate(
         DataError: no utterances.
         ArtifactError: the model has no heads.
     """
+    return evaluate_in_detail(predictor, utterances, show_progress, with_intervals).report
+
+
+def evaluate_in_detail(
+    predictor: Predictor,
+    utterances: Sequence[Utterance],
+    show_progress: bool | None = None,
+    with_intervals: bool = False,
+) -> Evaluation:
+    """Return the report of `evaluate`, with predictions and ledger."""
     predictor.require_heads()
     if not utterances:
         raise DataError("expected utterances to evaluate on, got none; check --data and --split")
     texts = [u.text for u in utterances]
     predictions: dict[int, Prediction] = {}
-    known = set(predictor.tags)
-    losses, hits = [], []
+    tag_ids = {tag: i for i, tag in enumerate(predictor.tags)}
+    losses = list[npt.NDArray[np.float32]]()
+    hits_N, tokens_N = np.zeros((2, len(texts)))
+    misaligned, shortened, long_texts = dict[int, list[Misaligned]](), dict[int, int](), 0
     for rows, batch, output in predictor.outputs(texts, show_progress=show_progress):
         decoded = predictor.decode([texts[i] for i in rows], batch, output)
         predictions.update(zip(rows.tolist(), decoded, strict=True))
         assert output.tag_logits_BTL is not None
-        here = [_without_unknown(utterances[i], known) for i in rows]
-        gold_BT = pad(label_rows(here, predictor.tokenizer, predictor.max_seq_len, [], predictor.tags).tags, MISSING)
-        kept = gold_BT != MISSING
-        logits_NL, gold_N = output.tag_logits_BTL[kept], gold_BT[kept]
-        top_N = logits_NL.max(-1)
-        log_sum_N = top_N + np.log(np.exp(logits_NL - top_N[:, None]).sum(-1))
-        losses.append(log_sum_N - logits_NL[np.arange(len(gold_N)), gold_N])
-        hits.append(logits_NL.argmax(-1) == gold_N)
+        for row, encoding, tags_TL in zip(rows.tolist(), batch.encodings, output.tag_logits_BTL, strict=True):
+            if encoding.dropped_tokens:
+                shortened[row] = encoding.dropped_tokens
+            long_texts += bool(encoding.dropped_tokens) or len(tags_TL) > predictor.max_seq_len
+            if utterances[row].entities is None:
+                continue
+            gold, misaligned[row] = align(_known(utterances[row], tag_ids), encoding, tag_ids)
+            gold_T = np.array(gold)
+            kept_T = gold_T != MISSING
+            logits_KL, gold_K = tags_TL[: len(gold)][kept_T], gold_T[kept_T]
+            hits_N[row], tokens_N[row] = (logits_KL.argmax(-1) == gold_K).sum(), len(gold_K)
+            top_K = logits_KL.max(-1)
+            log_sum_K = top_K + np.log(np.exp(logits_KL - top_K[:, None]).sum(-1))
+            losses.append(log_sum_K - logits_KL[np.arange(len(gold_K)), gold_K])
     ordered = [predictions[i] for i in range(len(utterances))]
-    gold_intents, got_intents = _intents(utterances, ordered)
-    gold_spans, got_spans = _spans(utterances, ordered)
-    strict = span_scores(gold_spans, got_spans) if gold_spans else None
-    tokens = np.concatenate(losses)
+    labelled = [(u.entities, p.entities) for u, p in zip(utterances, ordered, strict=True) if u.entities is not None]
+    gold_spans, got_spans = [a for a, _ in labelled], [b for _, b in labelled]
+    pairs = [(u.intent, p.intent) for u, p in zip(utterances, ordered, strict=True) if u.intent is not None]
+    errors = Counter(error.kind for gold, got in labelled for error in span_errors(gold, got))
+    scored = [*statistics(utterances, ordered)]
+    if tokens_N.any():
+        scored.append(("tag_accuracy", _ratio(hits_N, tokens_N), len(texts)))
     found = {
         name: (estimate(statistic, rows) if with_intervals else (float(statistic(np.ones((1, rows)))[0]), None))
-        for name, statistic, rows in statistics(utterances, ordered)
+        for name, statistic, rows in scored
     }
-    value = {name: one for name, (one, _) in found.items()}
-    return EvalReport(
+    report = EvalReport(
         rows=len(utterances),
-        intent_accuracy=value.get("intent_accuracy"),
-        intent_macro_f1=macro_f1(gold_intents, got_intents) if gold_intents else None,
-        tag_loss=float(tokens.mean()) if tokens.size else None,
-        tag_accuracy=float(np.concatenate(hits).mean()) if tokens.size else None,
-        span_precision=strict.precision if strict else None,
-        span_recall=strict.recall if strict else None,
-        span_f1=value.get("span_f1"),
-        exact_match=value.get("exact_match"),
-        massive_slot_f1=value.get("massive_slot_f1"),
-        massive_exact_match=value.get("massive_exact_match"),
-        by_label=span_scores_by_label(gold_spans, got_spans) if gold_spans else {},
+        long_texts=long_texts,
+        tag_loss=float(np.concatenate(losses).mean()) if tokens_N.any() else None,
+        span_errors={kind: errors[kind] for kind in ERROR_KINDS} if labelled else {},
+        by_intent=scores_by_intent([a for a, _ in pairs], [b for _, b in pairs]),
+        by_label=span_scores_by_label(gold_spans, got_spans),
         intervals={name: interval for name, (_, interval) in found.items() if interval is not None},
+        **{name: found[name][0] if name in found else None for name in SCORES},
     )
+    ledger = evaluation_ledger(
+        [(utterances[i], one) for i in sorted(misaligned) for one in misaligned[i]],
+        [(utterances[i], shortened[i]) for i in sorted(shortened)],
+        utterances, predictor.intents, [tag[2:] for tag in predictor.tags if tag.startswith("B-")],
+    )  # fmt: skip
+    return Evaluation(report, utterances, ordered, ledger)
 
 
 def statistics(
@@ -119,31 +164,75 @@ def statistics(
 ) -> Iterator[tuple[str, Statistic, int]]:
     """Yield each score the annotation allows: its name, the score as a function of counts, how many rows there are.
 
-    Each is a sum over utterances divided by another: right ones by all, or F1 = 2 × right spans by predicted and gold
-    spans together.
+    Most are a sum over utterances divided by another: right ones by all, or F1 = 2 × right spans by predicted and gold
+    spans together. Macro F1 is the mean over the labels that occur.
     """
-    counted = [
-        (u, p, u.intent is not None and u.intent == p.intent, span_counts(u.entities or (), p.entities),
-         massive_slot_counts(u.text, u.entities or (), p.entities))
-        for u, p in zip(utterances, predictions, strict=True)
-    ]  # fmt: skip
-    with_intent = [right for u, _, right, _, _ in counted if u.intent is not None]
-    if with_intent:
-        yield "intent_accuracy", _ratio(with_intent, [1] * len(with_intent)), len(with_intent)
-    labelled = [(strict, words) for u, _, _, strict, words in counted if u.entities is not None]
+    both_rows = list(zip(utterances, predictions, strict=True))
+    answered = [(u.intent, p) for u, p in both_rows if u.intent is not None]
+    if answered:
+        gold, got = [intent for intent, _ in answered], [p.intent for _, p in answered]
+        right = [a == b for a, b in zip(gold, got, strict=True)]
+        yield "intent_accuracy", _ratio(right, [1] * len(right)), len(right)
+        classes = {intent: i for i, intent in enumerate(sorted({*gold, *got}))}
+        gold_NC, got_NC = (np.eye(len(classes))[[classes[x] for x in some]] for some in (gold, got))
+        yield "intent_macro_f1", _macro_f1(gold_NC * got_NC, gold_NC + got_NC), len(right)
+        yield "calibration_error", _calibration([p.score for _, p in answered], right), len(right)
+    labelled = [(u, u.entities, p) for u, p in both_rows if u.entities is not None]
     if labelled:
-        for name, counts in zip(("span_f1", "massive_slot_f1"), zip(*labelled, strict=True), strict=True):
+        strict = [span_counts(gold, p.entities) for _, gold, p in labelled]
+        massive = [massive_slot_counts(u.text, gold, p.entities) for u, gold, p in labelled]
+        true = [c.true_positives for c in strict]
+        yield "span_precision", _ratio(true, [c.predicted for c in strict]), len(strict)
+        yield "span_recall", _ratio(true, [c.gold for c in strict]), len(strict)
+        for name, counts in (("span_f1", strict), ("massive_slot_f1", massive)):
             statistic = _ratio([2 * c.true_positives for c in counts], [c.predicted + c.gold for c in counts])
             yield name, statistic, len(counts)
-    both = [(right, strict, words) for u, _, right, strict, words in counted
-            if u.intent is not None and u.entities is not None]  # fmt: skip
-    if both:
-        ones = [1] * len(both)
-        yield "exact_match", _ratio([right and strict.exact for right, strict, _ in both], ones), len(both)
-        yield "massive_exact_match", _ratio([right and words.exact for right, _, words in both], ones), len(both)
+        yield "span_macro_f1", _span_macro_f1([(gold, p.entities) for _, gold, p in labelled]), len(strict)
+        annotated = [(i, u.intent == p.intent) for i, (u, _, p) in enumerate(labelled) if u.intent is not None]
+        if annotated:
+            ones = [1] * len(annotated)
+            yield "exact_match", _ratio([ok and strict[i].exact for i, ok in annotated], ones), len(ones)
+            yield "massive_exact_match", _ratio([ok and massive[i].exact for i, ok in annotated], ones), len(ones)
 
 
-def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Statistic:
+def _span_macro_f1(rows: Sequence[tuple[Spans, Spans]]) -> Statistic:
+    labels = {label: i for i, label in enumerate(sorted({e.label for row in rows for some in row for e in some}))}
+    true_NL, both_NL = np.zeros((2, len(rows), len(labels)))
+    for i, (gold, got) in enumerate(rows):
+        want, have = ({(e.start, e.end, e.label) for e in some} for some in (gold, got))
+        for key in want:
+            both_NL[i, labels[key[2]]] += 1
+            true_NL[i, labels[key[2]]] += key in have
+        for key in have:
+            both_NL[i, labels[key[2]]] += 1
+    return _macro_f1(true_NL, both_NL)
+
+
+def _macro_f1(true_NC: Floats, both_NC: Floats) -> Statistic:
+    """Return the mean F1 of the classes that occur; `both` counts gold and predicted together."""
+
+    def macro(counts_RN: Floats) -> Floats:
+        true_RC, both_RC = counts_RN @ true_NC, counts_RN @ both_NC
+        f1_RC = 2 * true_RC / np.maximum(both_RC, 1e-300)
+        scores: Floats = f1_RC.sum(axis=1) / np.maximum((both_RC > 0).sum(axis=1), 1)
+        return scores
+
+    return macro
+
+
+def _calibration(confidences: Sequence[float], right: Sequence[bool]) -> Statistic:
+    scores_N = np.array(confidences, dtype=np.float64)
+    gaps_NB = np.zeros((len(right), NUM_BINS))
+    gaps_NB[np.arange(len(right)), bin_numbers(scores_N, NUM_BINS)] = np.array(right) - scores_N
+
+    def error(counts_RN: Floats) -> Floats:
+        errors: Floats = np.abs(counts_RN @ gaps_NB).sum(axis=1) / counts_RN.sum(axis=1)
+        return errors
+
+    return error
+
+
+def _ratio(numerators: Sequence[float] | Floats, denominators: Sequence[float] | Floats) -> Statistic:
     above_N, below_N = np.array(numerators, dtype=np.float64), np.array(denominators, dtype=np.float64)
 
     def ratio(counts_RN: Floats) -> Floats:
@@ -153,18 +242,6 @@ def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Statis
     return ratio
 
 
-def _intents(utterances: Sequence[Utterance], predictions: Sequence[Prediction]) -> tuple[list[str], list[str]]:
-    pairs = [(u.intent, p.intent) for u, p in zip(utterances, predictions, strict=True) if u.intent is not None]
-    return [gold for gold, _ in pairs], [got for _, got in pairs]
-
-
-def _spans(utterances: Sequence[Utterance], predictions: Sequence[Prediction]) -> tuple[list[Spans], list[Spans]]:
-    pairs = [(u.entities, p.entities) for u, p in zip(utterances, predictions, strict=True) if u.entities is not None]
-    return [gold for gold, _ in pairs], [got for _, got in pairs]
-
-
-def _without_unknown(utterance: Utterance, tags: set[str]) -> Utterance:
-    """Token loss can only be taken over labels the model has; the span scores still count the others as missed."""
-    if utterance.entities is None:
-        return Utterance(utterance.text)
-    return Utterance(utterance.text, None, tuple(e for e in utterance.entities if f"B-{e.label}" in tags))
+def _known(utterance: Utterance, tag_ids: Mapping[str, int]) -> list[Entity]:
+    """Return the entities that have tags; token loss is of those, span scores count the others as missed."""
+    return [e for e in utterance.entities or () if f"B-{e.label}" in tag_ids]

@@ -1,6 +1,6 @@
 """Fine-tuning as a task for the loop: intent and entities of annotated utterances on one encoder. Reads no files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from weebill.errors import ConfigError, DataError
 from weebill.evaluate import evaluate
 from weebill.features import FrozenBackend, TokenStates
 from weebill.freezing import first_epochs, freeze
+from weebill.ledger import training_ledger
 from weebill.metrics import refusal_threshold
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import Predictor, predictor_of_model
 from weebill.schema import OUT_OF_SCOPE, Utterance
-from weebill.tags import MISSING, Misaligned, tag_vocabulary
+from weebill.tags import MISSING, tag_vocabulary
 from weebill.tokenizer import Tokenizer
 from weebill.train import Batch, Event, OnEvent, Plan, Task, fit, start_encoder
 
@@ -48,11 +49,10 @@ def finetune(
     tags = tag_vocabulary(labels)
     model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, train))
     check_freezing(recipe, model)
-    rows = data.label_rows(train, encoder.tokenizer, encoder.config.max_seq_len, intents, tags)
-    unknown = dict(data.check_known_labels(dev, intents, labels))
-    if recipe.heads.intent_threshold:
-        unknown.pop(f"intent {OUT_OF_SCOPE}", None)
-    ledger = lost_labels(rows.misaligned, unknown)
+    longest = encoder.config.max_seq_len
+    rows = data.label_rows(train, encoder.tokenizer, longest, intents, tags, recipe.on_overflow)
+    known = [*intents, OUT_OF_SCOPE] if recipe.heads.intent_threshold else intents
+    ledger = [entry.to_json() for entry in training_ledger([rows], train, dev, known, labels)]
     on_event({"event": "ledger", "rows": ledger})
     check_metric(recipe.metric, predictor_of_model(model), dev)
     if recipe.heads.intent_threshold == "dev":
@@ -204,17 +204,6 @@ def settle_boundaries(heads: HeadsConfig, train: Sequence[Utterance]) -> HeadsCo
         return heads
     boundaries = "words" if data.entities_are_whole_words(train) else "any"
     return heads.model_copy(update={"entity_boundaries": boundaries})
-
-
-def lost_labels(
-    misaligned: Sequence[tuple[Utterance, Misaligned]], unknown: Mapping[str, Sequence[str]]
-) -> list[dict[str, Any]]:
-    """Return the ledger: entities that no tokens carry, and labels of dev that cannot be learnt, with their places."""
-    ledger: list[dict[str, Any]] = [
-        {"source": u.source, "text": u.text, "label": m.entity.label, "start": m.entity.start, "end": m.entity.end,
-         "reason": m.reason} for u, m in misaligned]  # fmt: skip
-    return ledger + [{"source": places[0], "label": what, "reason": f"in dev {len(places)} times, never in train"}
-                     for what, places in unknown.items()]  # fmt: skip
 
 
 def check_metric(metric: str, predictor: Predictor, dev: Sequence[Utterance]) -> None:

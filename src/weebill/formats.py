@@ -18,6 +18,7 @@ from weebill.interchange import Block, Item, Losses, OnError, Row, Span
 from weebill.schema import Utterance
 
 _LOG = logging.getLogger("weebill")
+SHOWN_PROBLEMS = 20
 _SPAN_KEYS = ("value", "role", "group")  # which a format holds all of, or none
 _NAMED = {
     "spans": (".jsonl", ".ndjson"),
@@ -76,8 +77,33 @@ def read_utterances(path: Path | str, format: str | None = None, split: str | No
 
     Raises:
         DataError: missing, empty or malformed data, an unknown format or split; a span that is not within its text,
-            overlaps another, or starts or ends on white space.
+            overlaps another, or starts or ends on white space. All rows that are wrong are named together.
     """
+    try:
+        return _read_utterances(path, format, split)
+    except DataError as error:
+        raise DataError("\n".join(_problems(path, format, split, str(error)))) from error
+
+
+def _problems(path: Path | str, format: str | None, split: str | None, first: str) -> list[str]:
+    """Return all that is wrong with data that cannot be read because of `first`: one message per row."""
+    found: list[str] = []
+    try:
+        for item in stream(path, format, split, on_error=lambda error: found.append(str(error))):
+            if isinstance(item, Row):
+                try:
+                    item.utterance()
+                except DataError as error:
+                    found.append(str(error))
+    except DataError as error:
+        found.append(str(error))
+    found = list(dict.fromkeys(found if first in found else [first, *found]))
+    if len(found) > SHOWN_PROBLEMS:
+        found[SHOWN_PROBLEMS:] = [f"… and {len(found) - SHOWN_PROBLEMS:,} more; `weebill data check {path}` lists all"]
+    return found
+
+
+def _read_utterances(path: Path | str, format: str | None, split: str | None) -> list[Utterance]:
     unread, utterances = Losses(), []
     for item in stream(path, format, split):
         if isinstance(item, Block):

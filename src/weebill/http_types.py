@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from weebill.limits import Limits
+from weebill.schema import Overflow
 
 STATUS = {  # by error_type
     "InvalidJson": 400,
@@ -120,7 +121,8 @@ Texts = Annotated[
                     "description": "One text or a list of them."}),
 ]  # fmt: skip
 Truncate = Annotated[
-    bool, Field(strict=True, description="Read the beginning of a text that is too long for the model, not refuse it.")
+    bool,
+    Field(strict=True, description="Read only the beginning of a text that is longer than the model reads at once."),
 ]
 OffsetUnit = Annotated[
     Literal["codepoints", "utf16"],
@@ -255,6 +257,7 @@ class Info(BaseModel):
     entities: list[str]
     examples: int
     suggestions: list[str]
+    on_overflow: Overflow
     limits: Limits
 
 

@@ -82,7 +82,7 @@ def read_joint_teacher(folder: Path | str) -> JointTeacher:
         ArtifactError: no model folder, or one without heads.
         ConfigError: it has a CRF.
     """
-    predictor = load(folder)
+    predictor = load(folder, on_overflow="truncate")  # what it says of longer texts, no student reads
     predictor.require_heads()
     if predictor.transitions is not None:
         raise ConfigError(f"teachers: expected models that say what each token is by itself, got {folder}, which has a "

@@ -4,8 +4,10 @@ Empty input gives 0.0 where a ratio has nothing to divide by, as seqeval and sci
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +15,14 @@ import numpy.typing as npt
 from weebill.schema import Entity
 
 Spans = Sequence[Entity]
+ErrorKind = Literal["label", "boundary", "boundary and label", "missed", "spurious"]
+ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
+NUM_BINS = 15  # of confidence, as Guo et al. 2017
 
 
 @dataclass(frozen=True, slots=True)
 class SpanScores:
-    """Precision, recall and F1 over whole spans, with the counts they come from."""
+    """Precision, recall and F1 over whole spans, or over texts of one intent, with the counts they come from."""
 
     precision: float
     recall: float
@@ -27,15 +32,11 @@ class SpanScores:
     gold: int
 
 
-def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    """Return the unweighted mean of F1 over every class that occurs in gold or predicted.
-
-    Source: scikit-learn's f1_score(average="macro", zero_division=0).
-    """
-    classes = sorted({*gold, *predicted})
-    right = [a for a, b in zip(gold, predicted, strict=True) if a == b]
-    total = sum(2 * right.count(c) / (list(gold).count(c) + list(predicted).count(c)) for c in classes)
-    return total / max(1, len(classes))
+def scores_by_intent(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, SpanScores]:
+    """Return the scores of every intent that occurs in gold or predicted, sorted by intent."""
+    want, got = Counter(gold), Counter(predicted)
+    right = Counter(a for a, b in zip(gold, predicted, strict=True) if a == b)
+    return {intent: _span_scores(right[intent], got[intent], want[intent]) for intent in sorted({*want, *got})}
 
 
 def _span_scores(true_positives: int, predicted: int, gold: int) -> SpanScores:
@@ -88,6 +89,95 @@ def span_scores_by_label(gold: Sequence[Spans], predicted: Sequence[Spans]) -> d
         return [[e for e in row if e.label == label] for row in rows]
 
     return {label: span_scores(only(gold, label), only(predicted, label)) for label in labels}
+
+
+@dataclass(frozen=True, slots=True)
+class SpanError:
+    """One wrong span: what should be there, what is, and of which kind the error is."""
+
+    kind: ErrorKind
+    gold: Entity | None
+    predicted: Entity | None
+
+
+def span_errors(gold: Spans, predicted: Spans) -> list[SpanError]:
+    """Return the errors of one text; each span is in at most one.
+
+    Right spans aside, pairs are made in this order: same place and another label ("label"), overlap and the same label
+    ("boundary"), overlap and another label ("boundary and label"); of several overlapping spans the first. Gold spans
+    that are left were "missed", predicted ones are "spurious".
+
+    Example:
+        >>> gold = [Entity(0, 3, "time"), Entity(4, 9, "date"), Entity(10, 12, "place")]
+        >>> found = span_errors(gold, [Entity(0, 3, "date"), Entity(4, 7, "date"), Entity(20, 22, "time")])
+        >>> [error.kind for error in found]
+        ['label', 'boundary', 'missed', 'spurious']
+    """
+    right = _keys(gold) & _keys(predicted)
+    want = [e for e in sorted(gold) if (e.start, e.end, e.label) not in right]
+    got = [e for e in sorted(predicted) if (e.start, e.end, e.label) not in right]
+    pairs: list[SpanError] = []
+    for kind in ERROR_KINDS:
+        for a in list(want):
+            for b in got:
+                same_place, same_label = (a.start, a.end) == (b.start, b.end), a.label == b.label
+                overlap = a.start < b.end and b.start < a.end
+                if (
+                    (kind == "label" and same_place)
+                    or (kind == "boundary" and overlap and same_label)
+                    or (kind == "boundary and label" and overlap)
+                ):
+                    pairs.append(SpanError(kind, a, b))
+                    want.remove(a)
+                    got.remove(b)
+                    break
+    errors = [*pairs, *(SpanError("missed", a, None) for a in want), *(SpanError("spurious", None, b) for b in got)]
+    return sorted(errors, key=lambda e: (e.gold or e.predicted or Entity(0, 0, "")).start)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceBin:
+    """Answers whose confidence is in (low, high]: how many, how many of them right, their mean confidence."""
+
+    low: float
+    high: float
+    count: int
+    right: int
+    confidence: float
+
+
+def confidence_bins(
+    confidences: Sequence[float], right: Sequence[bool], num_bins: int = NUM_BINS
+) -> list[ConfidenceBin]:
+    """Return bins of equal width over [0, 1], empty ones too.
+
+    Example:
+        >>> [(b.count, b.right, b.confidence) for b in confidence_bins([0.5, 0.75, 1.0], [True, False, True], 2)]
+        [(1, 1, 0.5), (2, 1, 0.875)]
+    """
+    scores_N, right_N = np.array(confidences, dtype=np.float64), np.array(right, dtype=bool)
+    numbers_N = bin_numbers(scores_N, num_bins)
+    bins = []
+    for i in range(num_bins):
+        inside_N = numbers_N == i
+        count = int(inside_N.sum())
+        mean = float(scores_N[inside_N].mean()) if count else 0.0
+        bins.append(ConfidenceBin(i / num_bins, (i + 1) / num_bins, count, int(right_N[inside_N].sum()), mean))
+    return bins
+
+
+def bin_numbers(confidences_N: "np.typing.NDArray[np.float64]", num_bins: int) -> "np.typing.NDArray[np.int64]":
+    """Return the number of the bin that each confidence is in; a bin holds its upper edge."""
+    return np.clip(np.ceil(np.nan_to_num(confidences_N) * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+
+
+def expected_calibration_error(bins: Sequence[ConfidenceBin]) -> float:
+    """Return how far confidence and accuracy are apart, the mean over all answers; less = better.
+
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3.
+    """
+    total = sum(b.count for b in bins)
+    return sum(abs(b.right - b.count * b.confidence) for b in bins) / max(1, total)
 
 
 def massive_slot_counts(text: str, gold: Spans, predicted: Spans) -> SpanCounts:

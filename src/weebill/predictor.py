@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from importlib import resources
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +14,10 @@ from weebill.artifact import StoredModel, read_model
 from weebill.backend import Backend, BackendName, TorchBackend, load_backend, run_all
 from weebill.data import batches_by_length
 from weebill.decoding import TagGrammar, Transitions
-from weebill.errors import ArtifactError
-from weebill.schema import OUT_OF_SCOPE, EncodedBatch, Entity, ModelOutput, ModelTokenizer, Prediction
+from weebill.errors import ArtifactError, ConfigError
+from weebill.schema import OUT_OF_SCOPE, EncodedBatch, Entity, ModelOutput, ModelTokenizer, Overflow, Prediction
 from weebill.tags import end_of_words, is_inside_word, spans_from_tags
+from weebill.windows import Windows
 
 if TYPE_CHECKING:
     from weebill.multitask import MultiTaskModel
@@ -25,9 +28,9 @@ SHIPPED = "tiny"  # the name of the model in assets/
 class Predictor:
     """A model ready to read texts; call it with one text or a list.
 
-    `max_seq_len` is in tokens; what a longer text has beyond is not read. With `whole_words` no entity begins or ends
-    inside a word. An intent less probable than `intent_threshold` is read as `schema.OUT_OF_SCOPE`. `transitions` are
-    those of a CRF.
+    `max_seq_len` is in tokens. A longer text is read in overlapping windows; with `on_overflow` "truncate" only its
+    beginning is, and with "error" it is refused. With `whole_words` no entity begins or ends inside a word.
+    An intent less probable than `intent_threshold` is read as `schema.OUT_OF_SCOPE`. `transitions` are those of a CRF.
     """
 
     def __init__(
@@ -41,7 +44,12 @@ class Predictor:
         whole_words: bool = False,
         transitions: Transitions | None = None,
         intent_threshold: float = 0.0,
+        on_overflow: Overflow = "window",
     ):
+        if on_overflow not in get_args(Overflow):
+            raise ConfigError(f"on_overflow: expected one of {', '.join(get_args(Overflow))}, got {on_overflow!r}; "
+                              f"correct it")  # fmt: skip
+        self.on_overflow: Overflow = on_overflow
         self.tokenizer, self.backend = tokenizer, backend
         self.max_seq_len, self.embedding_dim = max_seq_len, embedding_dim
         self.intents, self.tags, self.whole_words = list(intents), list(tags), whole_words
@@ -63,14 +71,48 @@ class Predictor:
                                 "weebill finetune RECIPE --set start=FOLDER --output DIR")  # fmt: skip
 
     def outputs(
-        self, texts: Sequence[str], batch_size: int = 64, show_progress: bool | None = None
+        self,
+        texts: Sequence[str],
+        batch_size: int = 64,
+        show_progress: bool | None = None,
+        on_overflow: Overflow | None = None,
     ) -> Iterator[tuple[npt.NDArray[np.int64], EncodedBatch, ModelOutput]]:
-        """Yield (row numbers, batch, model output), rows grouped by length; every row occurs once."""
-        batches = batches_by_length(self.tokenizer, texts, self.max_seq_len, batch_size, show_progress=show_progress)
+        """Yield (row numbers, batch, model output), rows grouped by length; every row occurs once.
+
+        A text read in windows comes alone, as if one pass had read it: a batch of one that is longer than
+        `max_seq_len`. `on_overflow` default: the predictor's.
+
+        Raises:
+            DataError: a text is too long, and `on_overflow` is "error".
+        """
+        overflow = on_overflow or self.on_overflow
+        batches = batches_by_length(
+            self.tokenizer, texts, self.max_seq_len, batch_size, show_progress=show_progress, on_overflow=overflow
+        )
         if len(texts) > batch_size:
-            yield from run_all(self.backend, batches)
+            read = run_all(self.backend, batches)
         else:  # without the threads that several batches are run by
-            yield from ((rows, batch, self.backend.run(batch)) for rows, batch in batches)
+            read = ((rows, batch, self.backend.run(batch)) for rows, batch in batches)
+        for rows, batch, output in read:
+            if overflow == "window" and (too_long := batch.truncated):
+                fit = np.array([i for i in range(len(rows)) if i not in too_long], dtype=np.int64)
+                if fit.size:
+                    short = batch.select(fit)
+                    yield rows[fit], short, output.select(fit, short.input_ids_BT.shape[1])
+                yield from self._windowed_outputs(texts, rows[list(too_long)], batch_size)
+            else:
+                yield rows, batch, output
+
+    def _windowed_outputs(
+        self, texts: Sequence[str], rows: npt.NDArray[np.int64], batch_size: int
+    ) -> Iterator[tuple[npt.NDArray[np.int64], EncodedBatch, ModelOutput]]:
+        def batches() -> Iterator[tuple[tuple[int, Windows], EncodedBatch]]:
+            for row in rows.tolist():
+                windows = Windows(self.tokenizer, texts[row], self.max_seq_len)
+                yield from (((row, windows), batch) for batch in windows.batches(batch_size))
+
+        for (row, windows), parts in groupby(run_all(self.backend, batches()), key=itemgetter(0)):
+            yield np.array([row]), windows.whole_batch(), windows.merge([output for _, _, output in parts])
 
     def parse(self, texts: Sequence[str], show_progress: bool | None = None) -> list[Prediction]:
         """Return one prediction per text, in the order given.
@@ -151,27 +193,30 @@ def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return powers
 
 
-def load(folder: Path | str = SHIPPED, backend: BackendName | None = None) -> Predictor:
+def load(
+    folder: Path | str = SHIPPED, backend: BackendName | None = None, on_overflow: Overflow = "window"
+) -> Predictor:
     """Load a model folder, with or without heads.
 
     Args:
         folder: as trained or as exported; default: the small model that comes with weebill, which reads the 60 intents
             and 55 kinds of entities of MASSIVE in English.
         backend: "torch" or "onnx"; default: torch where it is installed and the folder has weights for it, else ONNX.
+        on_overflow: of a text with more tokens than the model reads at once: "window", "truncate" or "error".
 
     Raises:
         ArtifactError: the folder is not a complete weebill model, or has nothing for that backend.
-        ConfigError: no such backend.
+        ConfigError: no such backend or `on_overflow`.
         MissingExtraError: torch or onnxruntime is needed and not installed.
     """
     folder = Path(folder)
     if str(folder) == SHIPPED and not folder.exists():
         folder = Path(str(resources.files("weebill"))) / "assets" / SHIPPED
     stored = read_model(folder, weights=False)
-    return predictor_of(stored, load_backend(folder, stored, backend))
+    return predictor_of(stored, load_backend(folder, stored, backend), on_overflow)
 
 
-def predictor_of(stored: StoredModel, backend: Backend) -> Predictor:
+def predictor_of(stored: StoredModel, backend: Backend, on_overflow: Overflow = "window") -> Predictor:
     """Return the predictor of a model as read from disk, run by `backend`."""
     heads = stored.heads
     return Predictor(
@@ -184,6 +229,7 @@ def predictor_of(stored: StoredModel, backend: Backend) -> Predictor:
         heads is not None and heads.config.entity_boundaries == "words",
         heads.transitions if heads else None,
         heads.config.settled_threshold if heads else 0.0,
+        on_overflow,
     )
 
 

@@ -86,8 +86,7 @@ class RunDisplay:
                 self.console.print(f"{event['name']}: {event['learnt']:,} of {event['texts']:,} texts{lost}",
                                    soft_wrap=True, highlight=False)  # fmt: skip
             case "ledger" if event["rows"]:
-                self.console.print(f"[yellow]{len(event['rows'])} labels cannot be learnt as annotated[/] (all in "
-                                   f"ledger.jsonl); first: {event['rows'][0]}")  # fmt: skip
+                self.console.print(ledger(event["rows"], "what cannot be learnt as annotated (all in ledger.jsonl)"))
             case "threshold":
                 before, after = event["intent_accuracy"]
                 self.console.print(f"intents less probable than {event['threshold']:.3f} are read as out_of_scope: dev "
@@ -125,6 +124,15 @@ class RunDisplay:
                           f"{row['timing']['examples_per_s']:,.0f}", "★" if row["best"] else "",
                           style="green" if row["best"] else "")  # fmt: skip
         self.live.update(Group(table, self.progress), refresh=True)
+
+
+def read_log(model: Path) -> list[dict[str, Any]]:
+    """Return the events of the run that made a model, as `RunDisplay` wrote them; none where there is no log."""
+    try:
+        lines = (model / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        return [event for event in map(json.loads, lines) if isinstance(event, dict)]
+    except (OSError, ValueError):
+        return []
 
 
 def _tensorboard(folder: Path) -> Any:
@@ -189,13 +197,28 @@ def trainable(
     return table
 
 
-_SCORES = {
+def ledger(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Return the table of a ledger's entries (as JSON): a line per kind, with the first of it and what to do."""
+    kinds = dict[str, list[Mapping[str, Any]]]()
+    for row in rows:
+        kinds.setdefault(row["kind"], []).append(row)
+    table = Table("what", "times", "first", "fix", title=title)
+    for kind, some in kinds.items():
+        first = some[0]
+        shown = f"{first.get('source', '')}\n{first.get('label', '')}: {first.get('excerpt', first['reason'])}"
+        table.add_row(kind, f"{len(some):,}", Text(shown), Text(first["fix"]))
+    return table
+
+
+SCORE_NAMES = {
     "intent_accuracy": "intent accuracy",
     "intent_macro_f1": "intent macro-F1",
+    "calibration_error": "intent calibration error (less = better)",
     "tag_accuracy": "tag accuracy",
     "span_precision": "span precision (strict)",
     "span_recall": "span recall (strict)",
     "span_f1": "span F1 (strict)",
+    "span_macro_f1": "span macro-F1 (strict)",
     "exact_match": "exact match (strict)",
     "massive_slot_f1": "slot F1 (MASSIVE's convention)",
     "massive_exact_match": "exact match (MASSIVE's convention)",
@@ -206,10 +229,14 @@ def scores(report: EvalReport, title: str) -> Table:
     """Return the table of a report's scores, in percent, with the intervals it has."""
     table = Table("score", "value", f"{100 * LEVEL:.0f} % interval", title=title)
     table.add_row("rows", f"{report.rows:,}")
-    for name, shown in _SCORES.items():
+    for name, shown in SCORE_NAMES.items():
         value, interval = getattr(report, name), report.intervals.get(name)
         table.add_row(shown, "not annotated" if value is None else f"{100 * value:.2f} %",
                       f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}" if interval else "")  # fmt: skip
+    if report.span_errors:
+        table.add_row("wrong spans", ", ".join(f"{count:,} {kind}" for kind, count in report.span_errors.items()))
+    if report.long_texts:
+        table.add_row("texts longer than the model reads at once", f"{report.long_texts:,}")
     table.add_row("tag loss", "not annotated" if report.tag_loss is None else f"{report.tag_loss:.4f} nats")
     return table
 
@@ -229,7 +256,7 @@ def differences(rows: Sequence[Difference], a: str, b: str, title: str) -> Table
         values = [f"{factor * value:.{digits}f}" for value in (row.a, row.b)]
         gap, low, high = (f"{factor * value:+.{digits}f}" for value in (row.b - row.a, *row.interval))
         better = "[dim]not shown[/]" if row.better is None else row.better.upper()
-        table.add_row(_SCORES.get(row.name, row.name.replace("_", " ")), *values, gap, f"{low} to {high}", better)
+        table.add_row(SCORE_NAMES.get(row.name, row.name.replace("_", " ")), *values, gap, f"{low} to {high}", better)
     return table
 
 

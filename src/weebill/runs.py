@@ -16,7 +16,7 @@ from weebill.artifact import check_output
 from weebill.bert import read_start
 from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, Source
 from weebill.corpus import stream_texts
-from weebill.errors import ConfigError, MissingExtraError
+from weebill.errors import ConfigError, DataError, MissingExtraError
 from weebill.files import write_whole
 from weebill.formats import read_utterances
 from weebill.joint_teacher import read_joint_teacher
@@ -45,6 +45,23 @@ def _read_split(root: Path, name: str, format: str | None) -> list[Utterance]:
     """A path may carry its split: `massive/en-US.jsonl#train`."""
     path, mark, part = name.partition("#")
     return read_utterances(root / path, format=format, split=part if mark else None)
+
+
+def _read_splits(root: Path, names: Sequence[str], format: str | None) -> list[list[Utterance]]:
+    """Read several splits; what is wrong with any of them is said of all, together.
+
+    Raises:
+        DataError: as `read_utterances`.
+    """
+    read, problems = list[list[Utterance]](), list[str]()
+    for name in names:
+        try:
+            read.append(_read_split(root, name, format))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(dict.fromkeys(problems)))
+    return read
 
 
 def train_tokenizer(recipe: AnyRecipe, texts: Iterable[str], data_root: Path, console: Console) -> Tokenizer | None:
@@ -181,8 +198,8 @@ def finetune_data(recipe: FinetuneRecipe, data_root: Path) -> tuple[list[Utteran
     _check_paths(recipe)
     if not recipe.data.train:
         return templates.generate()
-    train = [u for name in recipe.data.train for u in _read_split(data_root, name, recipe.data.format)]
-    return train, _read_split(data_root, str(recipe.data.dev), recipe.data.format)
+    *parts, dev = _read_splits(data_root, [*recipe.data.train, str(recipe.data.dev)], recipe.data.format)
+    return list(chain(*parts)), dev
 
 
 def run_finetune(
@@ -216,11 +233,12 @@ def run_distill(
     check_output(output)
     _check_paths(recipe)
     if recipe.data.train:
+        paths = [s.path for s in recipe.data.train]
+        *parts, dev = _read_splits(data_root, [*paths, str(recipe.data.dev)], recipe.data.format)
         labelled = [
-            Lesson(s.path, _read_split(data_root, s.path, recipe.data.format), s.weight, doubtful=s.generated)
-            for s in recipe.data.train
+            Lesson(s.path, utterances, s.weight, doubtful=s.generated)
+            for s, utterances in zip(recipe.data.train, parts, strict=True)
         ]
-        dev = _read_split(data_root, str(recipe.data.dev), recipe.data.format)
     else:
         train, dev = templates.generate()
         labelled = [Lesson("embedded data", train, doubtful=False)]

@@ -9,12 +9,13 @@ L tag classes · H heads · K head dimension · N any flat list.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 OUT_OF_SCOPE = "out_of_scope"
+Overflow = Literal["window", "truncate", "error"]  # what becomes of a text with more tokens than a model reads
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -112,6 +113,13 @@ class EncodedBatch:
     attention_mask_BT: npt.NDArray[np.bool_]
     encodings: list[Encoding]
 
+    def select(self, rows: npt.NDArray[np.int64]) -> "EncodedBatch":
+        """Return some rows, padded to the longest of them."""
+        mask_BT = self.attention_mask_BT[rows]
+        longest = int(mask_BT.sum(axis=1).max(initial=0))
+        encodings = [self.encodings[i] for i in rows.tolist()]
+        return EncodedBatch(self.input_ids_BT[rows, :longest], mask_BT[:, :longest], encodings)
+
     @property
     def truncated(self) -> dict[int, int]:
         """Rows that were truncated, and how many tokens each lost."""
@@ -158,6 +166,12 @@ class ModelOutput:
     sentence_embedding_BD: npt.NDArray[np.float32]
     intent_logits_BC: npt.NDArray[np.float32] | None
     tag_logits_BTL: npt.NDArray[np.float32] | None
+
+    def select(self, rows: npt.NDArray[np.int64], length: int) -> "ModelOutput":
+        """Return some rows, and of the tags the first `length` tokens."""
+        intents_BC, tags_BTL = self.intent_logits_BC, self.tag_logits_BTL
+        return ModelOutput(self.sentence_embedding_BD[rows], None if intents_BC is None else intents_BC[rows],
+                           None if tags_BTL is None else tags_BTL[rows, :length])  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,7 @@ class Service:
                 "entities": sorted(tag[2:] for tag in predictor.tags if tag.startswith("B-")),
                 "examples": len(self.examples.utterances) if self.examples else 0,
                 "suggestions": self.examples.varied(NUM_SUGGESTIONS) if self.examples else [],
+                "on_overflow": predictor.on_overflow,
                 "limits": asdict(self.limits),
             }
         )
@@ -143,6 +144,7 @@ class Service:
             Refusal: too many or too long texts, too much waits.
         """
         limits, max_tokens = self.limits, self.predictor.max_seq_len
+        overflow = self.predictor.on_overflow
         most = min(limits.max_texts, limits.max_waiting_texts)  # of more, trying again would not help
         if len(texts) > most:
             raise Refusal("TooLarge", f"expected at most {most} texts a request, got {len(texts)}; send them in "
@@ -152,11 +154,13 @@ class Service:
             raise Refusal("TooLarge", f"expected texts of at most {limits.max_text_chars} characters, got one of "
                                       f"{longest}; split it")  # fmt: skip
         try:
-            readings = await self.batcher.read(texts, labels)
+            readings = await self.batcher.read(
+                texts, labels, "truncate" if truncate or overflow != "window" else "window"
+            )
         except Overloaded as error:
             raise Refusal("Overloaded", str(error), {"Retry-After": "1"}) from error
         dropped = max(r.encoding.dropped_tokens for r in readings)
-        if dropped and not truncate:
+        if dropped and overflow == "error" and not truncate:
             raise Refusal("TooLarge", f"expected texts of at most {max_tokens} tokens, got one of "
                                       f"{max_tokens + dropped}; split it, or have its beginning read: "
                                       f'"truncate": true')  # fmt: skip
@@ -211,7 +215,7 @@ def create_app(
     """Return the ASGI application of one model; any ASGI server runs it, in one process.
 
     Args:
-        predictor: from `weebill.load`; without heads there is no /model/parse.
+        predictor: from `weebill.load`, with its `on_overflow`; without heads there is no /model/parse.
         name: of the model, in answers.
         token: bearer token that callers must send; None lets everyone in.
         examples: utterances that the playground finds neighbours in.

@@ -13,14 +13,18 @@ from weebill.schema import Encoding, Entity
 
 MISSING = -100  # a label that carries no loss; torch's ignore_index
 OUTSIDE = "O"
+STARTS_INSIDE, ENDS_INSIDE = "starts inside a token", "ends inside a token"
+NO_TOKEN, TRUNCATED = "covers no token", "truncated: beyond the model's max_seq_len"
+TOO_LONG = "longer than the model reads at once"
 
 
 @dataclass(frozen=True, slots=True)
 class Misaligned:
-    """An entity that could not be put on tokens, and why."""
+    """An entity that could not be put on tokens, and why; `nearest` is the span of the whole tokens it touches."""
 
     entity: Entity
     reason: str
+    nearest: tuple[int, int] | None = None
 
 
 def tag_vocabulary(labels: Iterable[str]) -> list[str]:
@@ -53,11 +57,11 @@ def align(
     for entity in entities:
         touched = [i for i, (a, b) in enumerate(encoding.offsets) if a < b and a < entity.end and entity.start < b]
         if not touched or (encoding.dropped_tokens and entity.end > read_until):
-            reason = "truncated: beyond the model's max_seq_len" if encoding.dropped_tokens else "covers no token"
+            reason = TRUNCATED if encoding.dropped_tokens else NO_TOKEN
         elif encoding.offsets[touched[0]][0] != entity.start:
-            reason = "starts inside a token"
+            reason = STARTS_INSIDE
         elif encoding.offsets[touched[-1]][1] != entity.end:
-            reason = "ends inside a token"
+            reason = ENDS_INSIDE
         else:
             beginning = encoding.offsets[touched[0]]
             for i in touched:
@@ -65,7 +69,8 @@ def align(
                 prefix = "B" if encoding.offsets[i] == beginning else "I"
                 labels[i] = tag_ids[f"{prefix}-{entity.label}"]
             continue
-        misaligned.append(Misaligned(entity, reason))
+        nearest = (encoding.offsets[touched[0]][0], encoding.offsets[touched[-1]][1]) if touched else None
+        misaligned.append(Misaligned(entity, reason, nearest))
         for i in touched:
             labels[i] = MISSING
     return labels, misaligned
