@@ -291,6 +291,8 @@ def verify(
     out = Console()
     if report.rows:
         out.print(show.verification(report, f"{model} with {implementation}"))
+    for note in report.notes():
+        out.print(_escape(note), soft_wrap=True, highlight=False)
     problems = report.problems()
     for problem in problems:
         out.print(f"[bold red]differs:[/] {_escape(problem)}", soft_wrap=True, highlight=False)

@@ -19,21 +19,23 @@ from weebill.errors import ConfigError
 class Section(BaseModel):
     """Base of every part of a recipe: unknown keys are errors, values never change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class EncoderConfig(Section):
     """Shape of the sentence transformer."""
 
     num_layers: int = Field(4, ge=1, le=48)
-    num_heads: int = Field(8, ge=1)
-    hidden_dim: int = Field(64, ge=8)
-    ffn_dim: int = Field(256, ge=8)
+    num_heads: int = Field(8, ge=1, le=256)
+    hidden_dim: int = Field(64, ge=8, le=16384)
+    ffn_dim: int = Field(256, ge=8, le=65536)
     max_seq_len: int = Field(128, ge=4, le=8192, description="tokens, [CLS] and [SEP] included")
     dropout: float = Field(0.1, ge=0, lt=1)
-    layer_norm_eps: float = Field(1e-12, gt=0)
+    layer_norm_eps: float = Field(1e-12, gt=0, le=1)
     pooling: Literal["cls", "mean"] = "cls"
-    embedding_dim: int = Field(64, ge=1, description="width of the sentence embedding after the projection head")
+    embedding_dim: int = Field(
+        64, ge=1, le=65536, description="width of the sentence embedding after the projection head"
+    )
     projection: bool = Field(True, description="false = no projection head: the pooled states are the embedding")
     positions: Literal["sinusoidal", "learned"] = Field(
         "sinusoidal", description="fixed sines, or a table that starts as sines and trains"
@@ -53,8 +55,8 @@ class EncoderConfig(Section):
 class HeadsConfig(Section):
     """Shape of the intent and tag heads."""
 
-    lstm_dim: int = Field(64, ge=1, description="hidden size of each direction of the tag head's BiLSTM")
-    mlp_dim: int = Field(128, ge=1)
+    lstm_dim: int = Field(64, ge=1, le=16384, description="hidden size of each direction of the tag head's BiLSTM")
+    mlp_dim: int = Field(128, ge=1, le=65536)
     entity_boundaries: Literal["auto", "words", "any"] = Field(
         "auto", description="words: entities are whole words; auto: if those of the training data are"
     )

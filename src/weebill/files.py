@@ -1,7 +1,9 @@
 """Lines of text files with their numbers, and files written whole or not at all. Knows no formats."""
 
+import ctypes
 import gzip
 import os
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -11,6 +13,10 @@ from typing import BinaryIO, cast
 
 from weebill.errors import ArtifactError, DataError
 
+MAX_LINE_BYTES = 1 << 28  # of a line, unpacked: a .gz of a megabyte may hold a gigabyte without an end of line
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
+_RENAME_SWAP = 2  # of macOS
+
 
 def numbered_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
     r"""Yield (line number from 1, line without its end) of a UTF-8 file, plain or .gz.
@@ -19,7 +25,8 @@ def numbered_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, st
     dropped. With `errors` = "replace", bytes that are no UTF-8 become U+FFFD.
 
     Raises:
-        DataError: no file there, empty, not readable, not gzip, not UTF-8 (with its line and byte offset).
+        DataError: no file there, empty, not readable, not gzip, not UTF-8 (with its line and byte offset), or a line of
+            more than MAX_LINE_BYTES.
     """
     if not path.is_file():
         what = "a folder" if path.is_dir() else "nothing there"
@@ -27,7 +34,10 @@ def numbered_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, st
     number = offset = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
+            for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
+                if len(raw) > MAX_LINE_BYTES:
+                    raise DataError(f"{path}:{number}: expected lines of at most {MAX_LINE_BYTES:,} bytes, got a "
+                                    f"longer one; put ends of line between its parts")  # fmt: skip
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8", errors)
                 offset += len(raw)
                 yield number, line.removesuffix("\n").removesuffix("\r")
@@ -77,6 +87,8 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a machine that loses power may keep the new name and not what is in it
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
         temporary = None
@@ -85,3 +97,46 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk itself; of a folder, nothing.
+
+    Raises:
+        OSError: it cannot be put there.
+    """
+    if path.is_file():
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+
+
+def exchange(fresh: Path, old: Path) -> None:
+    """Put one folder in the place of another, which is left at `fresh`.
+
+    In one step on Linux and macOS: whoever is killed or looks at any moment finds one of the two. Elsewhere, and on a
+    file system that cannot, in two renames, the first of which is undone when the second fails.
+
+    Raises:
+        OSError: neither way works; `old` is where it was.
+    """
+    if _exchanged(fresh, old):
+        return
+    aside = fresh.with_name(f"{fresh.name}.old")
+    old.replace(aside)
+    try:
+        fresh.replace(old)
+    except OSError:
+        aside.replace(old)
+        raise
+    aside.replace(fresh)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    names = os.fsencode(first), os.fsencode(second)
+    try:
+        library = ctypes.CDLL(None)
+        if sys.platform == "darwin":
+            return bool(library.renamex_np(*names, _RENAME_SWAP) == 0)
+        return bool(library.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
+    except (OSError, AttributeError, TypeError):  # no such call: an older C library, or Windows
+        return False
