@@ -316,7 +316,8 @@ def check_weights(folder: Path, arrays: Arrays, config: EncoderConfig, tokenizer
     """
     for name, shape in weight_shapes(config, tokenizer.vocab_size).items():
         if name not in arrays:
-            raise ArtifactError(f"{folder}: expected the weight {name!r}, which is missing; copy the folder again")
+            raise ArtifactError(f"{folder}: expected the weight {name!r}, got none of that name; copy the "
+                                f"folder again")  # fmt: skip
         if arrays[name].shape != shape:
             raise ArtifactError(f"{folder}: expected the weight {name!r} of shape {shape}, got {arrays[name].shape}; "
                                 f"weights, configuration and tokenizer are not of one model")  # fmt: skip

@@ -253,7 +253,8 @@ def _read_dense(folder: Path) -> Arrays:
         raise ArtifactError(f"{path}: expected a linear projection, got {got}; choose another checkpoint")
     arrays = read_arrays(_safetensors(folder))
     if "linear.weight" not in arrays:
-        raise ArtifactError(f"{folder}: expected the weight 'linear.weight', which is missing; copy the folder again")
+        raise ArtifactError(f"{folder}: expected the weight 'linear.weight', got none of that name; copy "
+                            f"the folder again")  # fmt: skip
     bias = arrays.get("linear.bias", 0 * arrays["linear.weight"][:, 0])
     return {"linear.weight": arrays["linear.weight"], "linear.bias": bias}
 
