@@ -1,6 +1,8 @@
 """The command line: parse arguments, call one function, print. No logic of its own, and no torch until a model runs."""
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -457,6 +459,12 @@ def main() -> None:
     except KeyboardInterrupt:
         console.print("stopped; nothing was written")
         sys.exit(130)
+    except OSError as error:  # of files, those that write them say more
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EFBIG):
+            raise
+        console.print(f"[bold red]error:[/] standard output: expected a place to write, got: {_escape(str(error))}; "
+                      f"make room, or send it elsewhere", soft_wrap=True, highlight=False)  # fmt: skip
+        os._exit(2)  # without flushing what cannot be written
 
 
 def _escape(text: str) -> str:

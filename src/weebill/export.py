@@ -24,7 +24,7 @@ from weebill.bpe import SPLIT_PATTERNS
 from weebill.data import batches_by_length
 from weebill.errors import ArtifactError, ConfigError, MissingExtraError
 from weebill.evaluate import evaluate
-from weebill.files import write_whole
+from weebill.files import write_together
 from weebill.geometry import unit_rows
 from weebill.golden import DECODING_VERSION, GOLDEN_TEXTS, Golden, read_golden
 from weebill.normalize import normalize
@@ -322,8 +322,8 @@ def export_tiktoken(folder: Path | str, output: Path | str, texts: Sequence[str]
         "tiktoken", len(texts), [Check("texts with other token ids", "count", others, allowed=0)], notes
     )
     if report.ok:
-        write_whole(Path(output) / "weebill.tiktoken", body)
-        write_whole(Path(output) / "encoding.json", (json.dumps(settings, indent=2) + "\n").encode())
+        encoding = (json.dumps(settings, indent=2) + "\n").encode()
+        write_together({Path(output) / "weebill.tiktoken": body, Path(output) / "encoding.json": encoding})
     return report
 
 

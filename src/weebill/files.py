@@ -6,8 +6,8 @@ import os
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -81,22 +81,58 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
     Raises:
         ArtifactError: the file cannot be written.
     """
-    temporary = None
-    try:
+    with writing_together() as open_new:
+        yield open_new(path)
+
+
+@contextmanager
+def writing_together() -> Iterator[Callable[[Path], BinaryIO]]:
+    """Yield a function that opens a new file for a path; all take their places when the block ends well, else none.
+
+    No file takes its place before all are on the disk: one that is full leaves every older file as it was.
+
+    Raises:
+        ArtifactError: a file cannot be written.
+    """
+    wanted, temporaries, files = list[Path](), dict[Path, Path](), list[BinaryIO]()
+
+    def open_new(path: Path) -> BinaryIO:
+        wanted.append(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            yield file
+        temporaries[path] = Path(temporary)
+        files.append(os.fdopen(handle, "wb"))
+        return files[-1]
+
+    try:
+        yield open_new
+        for file in files:
             file.flush()
             os.fsync(file.fileno())  # else a machine that loses power may keep the new name and not what is in it
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-        temporary = None
+            file.close()
+        for path, temporary in temporaries.items():
+            temporary.chmod(0o644)
+            temporary.replace(path)
     except OSError as error:
-        raise ArtifactError(f"{path}: expected a place to write, got: {error}; choose another one") from error
+        raise ArtifactError(f"{', '.join(map(str, wanted))}: expected a place to write, got: {error}; make room, or "
+                            f"choose another one") from error  # fmt: skip
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        for file in files:
+            with suppress(OSError):  # what is left in its buffer may not fit either
+                file.close()
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+
+
+def write_together(bodies: Mapping[Path, bytes]) -> None:
+    """Write several files, all of them or none.
+
+    Raises:
+        ArtifactError: a file cannot be written; older ones are left as they were.
+    """
+    with writing_together() as open_new:
+        for path, body in bodies.items():
+            open_new(path).write(body)
 
 
 def sync(path: Path) -> None:

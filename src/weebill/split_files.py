@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from weebill.errors import ConfigError
-from weebill.files import numbered_lines, write_whole
+from weebill.files import numbered_lines, write_together
 from weebill.formats import span_row
 from weebill.json_lines import json_rows
 from weebill.schema import Utterance
@@ -93,15 +93,17 @@ def _groups(path: Path, utterances: Sequence[Utterance], group_by: str) -> list[
 
 
 def _write(path: Path, utterances: Sequence[Utterance], files: Sequence[tuple[Path, str, Sequence[int]]]) -> None:
-    """Write each (file, split, rows) whole."""
+    """Write each (file, split, rows); all files or none."""
     own = {where: row for where, row in _json_lines(path) if "text" in row}
+    bodies = {}
     for file, split, rows in files:
         lines = []
         for row in rows:
             utterance = utterances[row]
             line = {**own.get(utterance.source, span_row(utterance)), "split": split}
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-        write_whole(file, "".join(lines).encode())
+        bodies[file] = "".join(lines).encode()
+    write_together(bodies)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
