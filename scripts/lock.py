@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl; change it with torch's version
 TORCH_CPU = {"2.13.0": ["6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"]}
-HEADER = """# Made by `make lock` from requirements.txt; do not edit. Every file pip may install is named by its SHA-256.
+HEADER = """# Made by `make lock` from requirements.txt; do not edit. Every file pip may install has its SHA-256.
 # How to install with it: docs/security.md
 """
 
@@ -28,7 +28,7 @@ def main() -> None:
     done = subprocess.run(command, input="\n".join(pins), capture_output=True, encoding="utf-8")
     if done.returncode:
         sys.exit(
-            f"{done.stderr}\nuv could not resolve requirements.txt; is uv installed (make lock), and is there a network?"
+            f"{done.stderr}\nuv found not all of requirements.txt; is uv installed (make lock), and a network there?"
         )
     found = done.stdout
     for version, hashes in TORCH_CPU.items():

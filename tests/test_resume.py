@@ -163,7 +163,7 @@ def _written(path):
 def test_a_process_killed_again_and_again_ends_with_the_same_bits(task, root, whole, tmp_path):
     """SIGKILL, each time a moment after a new checkpoint: in a step, in an evaluation, in the next save."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["weebill.distilling", "weebill.pretraining", "tensorboard", "matplotlib.pyplot"])
+    server.set_forkserver_preload([__name__, "weebill.distilling", "weebill.pretraining"])
     output, rng, killed = tmp_path / "out", random.Random(task), 0
     checkpoint = training_folder(output) / "checkpoint.safetensors"
     while killed < 3 and not output.exists():

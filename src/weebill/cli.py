@@ -426,14 +426,15 @@ def _texts(texts: list[str] | None, input: Path | None) -> list[str]:
     from weebill.formats import read_texts
 
     if input is None and sys.stdin.isatty():
-        raise ConfigError("expected texts, --input FILE or text on standard input, got nothing")
+        raise ConfigError("expected texts, --input FILE or text on standard input, got nothing; add one of them")
     if input is not None:
         return read_texts(input)
     try:
         body = sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"<stdin>: expected UTF-8, got byte {error.object[error.start]:#04x} at {error.start}"
+            f"<stdin>: expected UTF-8, got byte {error.object[error.start]:#04x} at byte offset {error.start}; convert "
+            f"the text to UTF-8"
         ) from error
     return body.removesuffix("\n").split("\n") if body else []
 

@@ -304,7 +304,7 @@ def load_recipe(path_or_name: str, kind: type[RecipeT], overrides: Sequence[str]
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: expected a UTF-8 TOML recipe, could not read it: {error}") from error
+            raise ConfigError(f"{path}: expected a recipe in TOML and UTF-8, got: {error}; check the file") from error
     elif path_or_name in recipe_names():
         text = (resources.files("weebill") / "recipes" / f"{path_or_name}.toml").read_text(encoding="utf-8")
     else:
@@ -315,7 +315,9 @@ def load_recipe(path_or_name: str, kind: type[RecipeT], overrides: Sequence[str]
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path_or_name}: expected TOML, got a file that does not parse: {error}") from error
+        raise ConfigError(
+            f"{path_or_name}: expected TOML, got a file that does not parse: {error}; correct it"
+        ) from error
     for override in overrides:
         _apply_override(values, override)
     return parse_recipe(values, kind, where=path_or_name)
@@ -345,7 +347,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {override}: {section!r} is a value, not a section of the recipe")
+            raise ConfigError(f"--set {override}: expected a section of the recipe before the dot, got the value "
+                              f"{section!r}; correct the name")  # fmt: skip
     values[last] = value
 
 

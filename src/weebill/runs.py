@@ -38,7 +38,8 @@ AnyRecipe = PretrainRecipe | FinetuneRecipe | DistillRecipe
 
 def _check_paths(recipe: AnyRecipe) -> None:
     if bool(recipe.data.train) != bool(recipe.data.dev):
-        raise ConfigError("data: expected both train and dev, or neither for the embedded data, got only one of them")
+        raise ConfigError("data: expected both train and dev, or neither for the embedded data, got only one of them; "
+                          "name the other too")  # fmt: skip
 
 
 def _read_split(root: Path, name: str, format: str | None) -> list[Utterance]:

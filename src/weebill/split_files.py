@@ -56,7 +56,8 @@ def fold_file(
         ConfigError: Fewer than two folds, fewer rows than folds, or a row without the field.
     """
     if not 2 <= num_folds <= len(utterances):
-        raise ConfigError(f"--folds: expected 2 to {len(utterances)}, one row a fold or more, got {num_folds}")
+        raise ConfigError(f"--folds: expected 2 to {len(utterances)}, one row a fold or more, got {num_folds}; correct "
+                          f"it")  # fmt: skip
     sizes = [len(utterances) // num_folds + (fold < len(utterances) % num_folds) for fold in range(num_folds)]
     folds = _rows_of_parts(path, utterances, sizes, group_by, seed)
     for number, fold in enumerate(folds, start=1):

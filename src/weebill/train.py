@@ -293,7 +293,7 @@ class _Run:
 
     def restore(self) -> None:
         if self.checkpoint is None:
-            raise ConfigError("resume: expected a checkpoint to go on from, got none")
+            raise ConfigError("resume: expected a checkpoint to go on from, got none; give fit one")
         tensors, state = self.checkpoint.read()
         try:
             self._set(tensors, state)
