@@ -59,7 +59,7 @@ bench-inference: install  ## latency, throughput and memory of every backend, wi
 bench-server: install  ## requests/s, p50 and p99 of the server at 1, 16 and 128 clients; MODEL=folder, default runs/demo/model
 	$(BIN)/python benchmarks/server.py $(MODEL) $(ARGS)
 
-soak: install  ## five minutes of good and hostile requests, and of loading models; prints memory; MODEL=folder as above
+soak: install  ## five minutes of good and hostile requests, and of loading models; prints memory; MODEL=folder as above; ARGS="--minutes 60", or "--loads 10000"
 	$(BIN)/python benchmarks/soak.py $(MODEL) $(ARGS)
 
 tiny: install  ## make the model that comes with weebill, from DATA=folder and MINILM=folder or Hub name, in about an hour
