@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 TEXT ?= $(WEEBILL_DATA)/wiki/enwiki-sample.txt.gz
-.PHONY: help install demo test lint compat bench-tokenizer bench-encoder bench-finetune bench-inference bench-server soak tiny format clean
+.PHONY: help install lock lowest errors fuzz demo test lint compat bench-tokenizer bench-encoder bench-finetune bench-inference bench-server soak tiny format clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -9,10 +9,25 @@ help:  ## list the commands
 
 install: .venv/installed  ## make .venv with the exact versions of requirements.txt and weebill itself
 
-.venv/installed: requirements.txt pyproject.toml
+.venv/installed: requirements.txt requirements-hashed.txt pyproject.toml
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-hashed.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
+
+lock: install  ## write requirements-hashed.txt anew after a change of requirements.txt; asks the package index
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/python scripts/lock.py
+
+lowest: install  ## install the lowest versions that pyproject.toml allows, in a new environment, and parse with them
+	WEEBILL_LOWEST=1 $(BIN)/python -m pytest tests/test_requirements.py
+
+errors: install  ## write docs/errors.md anew from the code
+	$(BIN)/python scripts/errors.py
+
+fuzz: install  ## SECONDS=300 of coverage-guided fuzzing of every reader (atheris, on Linux and macOS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
+	$(BIN)/python tests/fuzz/readers.py -max_total_time=$(or $(SECONDS),300) $(ARGS)
 
 demo: install  ## train, evaluate and try a model on the embedded data, about a minute after the install, output in runs/demo/
 	$(BIN)/weebill demo --output runs/demo
@@ -47,7 +62,7 @@ bench-inference: install  ## latency, throughput and memory of every backend, wi
 bench-server: install  ## requests/s, p50 and p99 of the server at 1, 16 and 128 clients; MODEL=folder, default runs/demo/model
 	$(BIN)/python benchmarks/server.py $(MODEL) $(ARGS)
 
-soak: install  ## five minutes of good and hostile requests, and of loading models; prints memory; MODEL=folder as above
+soak: install  ## five minutes of good and hostile requests, and of loading models; prints memory; MODEL=folder as above; ARGS="--minutes 60", or "--loads 10000"
 	$(BIN)/python benchmarks/soak.py $(MODEL) $(ARGS)
 
 tiny: install  ## make the model that comes with weebill, from DATA=folder and MINILM=folder or Hub name, in about an hour

@@ -1,10 +1,12 @@
 """Five minutes of good and hostile requests to a server, and of models loaded and dropped; prints how memory grows.
 
 python benchmarks/soak.py [MODEL] [--minutes N]                                        (or: make soak MODEL=folder)
+python benchmarks/soak.py [MODEL] --loads 10000                        (or: make soak MODEL=folder ARGS="--loads 10000")
 
 Good clients send texts that never repeat and compare what comes back with what they sent. Hostile ones send bodies of
 10 MB, 100,000 texts, JSON that ends too early, surrogates, token ids, requests that break off, and connections that say
-nothing. Beside them a process of its own loads the model, reads texts and drops it, over and over.
+nothing. Beside them a process of its own loads the model, reads texts and drops it, over and over. With --loads there
+is no server: the model is loaded, reads 64 texts and is dropped so many times.
 
 Memory is what the operating system counts as resident, after a warm-up, then in ten equal parts. What the tokenizer
 remembers of words is bounded; until the bound is reached memory grows by it. Exit code 1: an answer was lost or wrong,
@@ -23,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -107,49 +110,77 @@ async def soak(
     return seen, memory
 
 
-def load_and_drop(model: Path) -> None:
-    """Load the model, read with it and drop it, until somebody ends this process."""
+def load_and_drop(model: Path, done: Any) -> None:
+    """Load the model, read with it and drop it, until somebody ends this process; `done` counts."""
     texts = fresh_texts()
     while True:
         predictor = weebill.load(model)
         predictor.parse([next(texts) for _ in range(64)])
         del predictor
         gc.collect()
+        done.value += 1
 
 
 @contextlib.contextmanager
-def loading(model: Path) -> Iterator[int]:
-    """Run `load_and_drop` as a process; yield its id."""
-    process = multiprocessing.get_context("spawn").Process(target=load_and_drop, args=(model,), daemon=True)
+def loading(model: Path) -> Iterator[tuple[int, Any]]:
+    """Run `load_and_drop` as a process; yield its id and how often it has loaded the model."""
+    context = multiprocessing.get_context("spawn")
+    done = context.Value("q", 0)
+    process = context.Process(target=load_and_drop, args=(model, done), daemon=True)
     process.start()
     assert process.pid is not None
     try:
-        yield process.pid
+        yield process.pid, done
     finally:
         process.terminate()
+
+
+def soak_loads(model: Path, loads: int) -> list[dict[str, float]]:
+    """Return the memory of a process at ten places of so many loads; what comes before the first is the warm-up."""
+    memory = []
+    with loading(model) as (pid, done):
+        for part in range(PARTS + 1):
+            while done.value < loads * (part + 1) // (PARTS + 1):
+                if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                    raise RuntimeError(f"the process that loads ended after {done.value} loads")
+                time.sleep(0.02)
+            if part:
+                memory.append({"load and drop": psutil.Process(pid).memory_info().rss / MB})
+    return memory
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, nargs="?", default=Path("runs/demo/model"))
     parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--loads", type=int, help="only load and drop the model so many times, no server")
     arguments = parser.parse_args()
     seconds = 60 * arguments.minutes
-    with served(arguments.model) as (host, port, server_pid), loading(arguments.model) as loading_pid:
+    if arguments.loads:
+        seen = Counter({"loads": arguments.loads})
+        sys.exit(show(seen, soak_loads(arguments.model, arguments.loads)))
+    with served(arguments.model) as (host, port, server_pid), loading(arguments.model) as (loading_pid, done):
         pids = {"server": server_pid, "load and drop": loading_pid}
         asyncio.run(soak((host, port), pids, seconds / PARTS))  # warm
+        before = done.value
         seen, memory = asyncio.run(soak((host, port), pids, seconds))
+        seen["loads"] = done.value - before
+    sys.exit(show(seen, memory))
+
+
+def show(seen: Counter[str], memory: list[dict[str, float]]) -> bool:
+    """Print what was seen and the memory; return whether something is wrong."""
     console = Console(width=100)
     console.print(", ".join(f"{name} {count:,}" for name, count in sorted(seen.items())), highlight=False)
     table = Table("process", *(f"{i + 1}" for i in range(PARTS)), "growth of the last half", title="resident MB")
     failed = seen["wrong"] > 0
-    for name in pids:
+    for name in memory[0]:
         row = [part[name] for part in memory]
         growth = row[-1] / row[PARTS // 2 - 1] - 1
         failed |= growth > MAX_GROWTH
         table.add_row(name, *(f"{value:.0f}" for value in row), f"{growth:+.1%}")
     console.print(table)
-    sys.exit(failed)
+    return failed
 
 
 if __name__ == "__main__":

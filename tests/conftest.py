@@ -4,6 +4,8 @@ import pytest
 
 from weebill import templates
 
+collect_ignore = ["fuzz/readers.py"]  # for doctests it would be imported, and atheris is seldom installed
+
 
 @pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory):

@@ -15,6 +15,8 @@ FLOORS = [
         "config",
         "splitting",
         "archives",
+        "graph_check",
+        "model_files",
         "files",
         "http_types",
         "interchange",

@@ -145,7 +145,7 @@ REFUSED = {
     "odd heads": (_change("config.json", num_attention_heads=3), "multiple of num_heads=3, got 32"),
     "not a number": (_change("config.json", max_position_embeddings="40"), "expected a BERT's configuration, got"),
     "missing": (_weights(lambda w: w.pop("encoder.layer.1.attention.self.key.bias")), "layer.1.*key.bias', which is m"),
-    "no positions": (_weights(lambda w: w.pop(POSITIONS)), "position_embeddings.weight', which is missing"),
+    "no positions": (_weights(lambda w: w.pop(POSITIONS)), "position_embeddings.weight', got none"),
     "shape": (_change("config.json", intermediate_size=64), r"of shape \(64, 32\), got \(48, 32\)"),
     "few words": (_weights(lambda w: w.update({WORDS: w[WORDS][:9]})), r"word_embeddings.*got \(9, 32\)"),
     "damaged": (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), "expected a safetensors file"),
@@ -160,7 +160,7 @@ REFUSED = {
     "tanh": (_modules("Transformer", "Pooling", "Dense"), "expected a linear projection, got the activation Tanh"),
     "no dense": (
         _modules("Transformer", "Pooling", "Dense", dense={"activation_function": "torch.nn.modules.linear.Identity"}),
-        "expected the weight 'linear.weight', which is missing",
+        "expected the weight 'linear.weight', got none",
     ),
     "modules": (lambda folder: (folder / "modules.json").write_text("[1]"), "expected modules with type and path"),
     "prompt": (_change("config_sentence_transformers.json", default_prompt_name="query"), "puts its prompt 'query'"),

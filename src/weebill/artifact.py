@@ -18,25 +18,27 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from weebill.config import EncoderConfig, HeadsConfig
 from weebill.decoding import Transitions
 from weebill.errors import ArtifactError
-from weebill.golden import Golden, write_golden
+from weebill.files import exchange, sync
+from weebill.golden import DECODING_VERSION, Golden, write_golden
 from weebill.hf_tokenizer import load_tokenizer
+from weebill.model_files import check_folder, inside, read_json
 from weebill.schema import ModelTokenizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # when it rises, and what stays readable: docs/model-folder.md
+MAX_LABELS = 10_000  # intents, and tags: of these the decoder looks at pairs
 GRAPH, WEIGHTS, TRANSITIONS = "model.onnx", "model.safetensors", "transitions.safetensors"
 Arrays = dict[str, npt.NDArray[np.float32]]
-Json = TypeVar("Json")
 
 
 @dataclass(frozen=True)
@@ -123,15 +125,16 @@ def write_model(
         for name, body in (extra_files or {}).items():
             (fresh / name).parent.mkdir(exist_ok=True)
             (fresh / name).write_bytes(body.encode("utf-8") if isinstance(body, str) else body)
+        for path in fresh.rglob("*"):
+            sync(path)
         if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            folder.replace(old / "model")
-            fresh.replace(folder)
-            shutil.rmtree(old)
+            exchange(fresh, folder)
         else:
             fresh.replace(folder)
     except OSError as error:
-        raise ArtifactError(f"{folder}: the model could not be written: {error}; the previous one is whole") from error
+        kept = "; the previous one is whole" if folder.exists() else ""
+        raise ArtifactError(f"{folder}: expected a place to write the model, got: {error}{kept}; make room, or choose "
+                            f"another place") from error  # fmt: skip
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -155,23 +158,22 @@ def _fill(
     if heads is not None:
         (folder / "heads").mkdir()
         if graph is None:
-            save_file(heads.arrays, folder / "heads" / WEIGHTS, metadata={"format": "pt"})
+            _weights(folder / "heads" / WEIGHTS, heads.arrays)
         if heads.transitions is not None:
-            save_file(heads.transitions._asdict(), folder / "heads" / TRANSITIONS, metadata={"format": "pt"})
+            _weights(folder / "heads" / TRANSITIONS, heads.transitions._asdict())
         _json(
             folder / "heads" / "config.json",
             {"intents": heads.intents, "tags": heads.tags, "heads": heads.config.model_dump()},
         )
     if golden:
         write_golden(folder, golden)
-    for path in folder.rglob("*.safetensors"):
-        path.chmod(0o644)  # safetensors makes them private to whoever trained the model
     files = {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     meta = {
         "format_version": FORMAT_VERSION,
         "encoder": config.model_dump(),
         "parameters": count_parameters(config, tokenizer.vocab_size, heads),
         "training": dict(training),
+        "decoding_version": DECODING_VERSION,
     }
     if graph is not None:
         meta["onnx"] = dict(graph.checks)
@@ -181,7 +183,7 @@ def _fill(
 def _fill_encoder(folder: Path, config: EncoderConfig, arrays: Arrays) -> None:
     """Write the encoder's weights, and what makes a sentence-transformers model of the folder."""
     encoder = {name: array for name, array in arrays.items() if not name.startswith("linear.")}
-    save_file(encoder, folder / WEIGHTS, metadata={"format": "pt"})
+    _weights(folder / WEIGHTS, encoder)
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")][: 3 if config.projection else 2]
     _json(
         folder / "modules.json",
@@ -217,7 +219,11 @@ def _fill_encoder(folder: Path, config: EncoderConfig, arrays: Arrays) -> None:
             },
         )
         dense = {name: array for name, array in arrays.items() if name.startswith("linear.")}
-        save_file(dense, folder / "2_Dense" / WEIGHTS, metadata={"format": "pt"})
+        _weights(folder / "2_Dense" / WEIGHTS, dense)
+
+
+def _weights(path: Path, arrays: Arrays) -> None:
+    path.write_bytes(save(arrays, metadata={"format": "pt"}))  # save_file hides a full disk in an error of its own
 
 
 def _sha256(path: Path) -> str:
@@ -263,11 +269,14 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     if not is_model_folder(folder):
         raise ArtifactError(f"{folder}: expected a weebill model folder, got one without weebill.json; "
                             f"name the folder given as --output when the model was trained")  # fmt: skip
+    check_folder(folder)
     meta = read_json(folder / "weebill.json", dict)
     version = meta.get("format_version")
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
+        newer = type(version) is int and version > FORMAT_VERSION
+        remedy = "upgrade weebill (pip install -U weebill)" if newer else "copy the folder again"
         raise ArtifactError(f"{folder / 'weebill.json'}: expected format_version {FORMAT_VERSION}, got {version!r}; "
-                            f"upgrade weebill (pip install -U weebill) or retrain the model")  # fmt: skip
+                            f"{remedy}")  # fmt: skip
     return meta
 
 
@@ -285,7 +294,8 @@ def read_model(folder: Path, weights: bool = True) -> StoredModel:
     try:
         config = EncoderConfig.model_validate(meta.get("encoder"))
     except ValidationError as error:
-        raise ArtifactError(f"{folder / 'weebill.json'}: the encoder section is damaged: {error}") from error
+        raise ArtifactError(f"{folder / 'weebill.json'}: expected the shape of an encoder under 'encoder', got "
+                            f"{_first(error)}; copy the folder again") from error  # fmt: skip
     tokenizer = load_tokenizer(folder)
     arrays: Arrays = {}
     if weights:
@@ -296,7 +306,11 @@ def read_model(folder: Path, weights: bool = True) -> StoredModel:
         if config.projection:
             arrays |= read_arrays(folder / "2_Dense" / WEIGHTS)
         check_weights(folder, arrays, config, tokenizer)
-    return StoredModel(config, tokenizer, arrays, _read_heads(folder / "heads", weights), meta.get("training", {}))
+    training = meta.get("training", {})
+    if not isinstance(training, dict):
+        raise ArtifactError(f"{folder / 'weebill.json'}: expected an object under 'training', got "
+                            f"{type(training).__name__}; copy the folder again")  # fmt: skip
+    return StoredModel(config, tokenizer, arrays, _read_heads(folder / "heads", weights), training)
 
 
 def has_graph_alone(folder: Path) -> bool:
@@ -312,7 +326,8 @@ def check_weights(folder: Path, arrays: Arrays, config: EncoderConfig, tokenizer
     """
     for name, shape in weight_shapes(config, tokenizer.vocab_size).items():
         if name not in arrays:
-            raise ArtifactError(f"{folder}: expected the weight {name!r}, which is missing; copy the folder again")
+            raise ArtifactError(f"{folder}: expected the weight {name!r}, got none of that name; copy the "
+                                f"folder again")  # fmt: skip
         if arrays[name].shape != shape:
             raise ArtifactError(f"{folder}: expected the weight {name!r} of shape {shape}, got {arrays[name].shape}; "
                                 f"weights, configuration and tokenizer are not of one model")  # fmt: skip
@@ -363,7 +378,7 @@ def compare_files(folder: Path) -> dict[str, str]:
                             f"older weebill wrote it; train it again, or load and save it")  # fmt: skip
     found = {}
     for name, digest in files.items():
-        path = folder / name
+        path = inside(folder, name)
         found[name] = "missing" if not path.is_file() else "same" if _sha256(path) == digest else "changed"
     return found
 
@@ -374,9 +389,12 @@ def _read_heads(folder: Path, weights: bool) -> Heads | None:
     meta = read_json(folder / "config.json", dict)
     try:
         config = HeadsConfig.model_validate(meta["heads"])
-        intents, tags = [str(x) for x in meta["intents"]], [str(x) for x in meta["tags"]]
-    except (KeyError, TypeError, ValidationError) as error:
-        raise ArtifactError(f"{folder / 'config.json'}: expected intents, tags and heads, got {error}") from error
+        intents, tags = meta["intents"], meta["tags"]
+        _check_labels(intents, tags)
+    except (KeyError, ValueError) as error:
+        got = _first(error) if isinstance(error, ValidationError) else str(error)
+        raise ArtifactError(f"{folder / 'config.json'}: expected intents, tags and heads, got {got}; copy the folder "
+                            f"again") from error  # fmt: skip
     transitions = _read_transitions(folder / TRANSITIONS, len(tags)) if config.crf else None
     return Heads(intents, tags, config, read_arrays(folder / WEIGHTS) if weights else {}, transitions)
 
@@ -390,20 +408,40 @@ def _read_transitions(path: Path, num_tags: int) -> Transitions:
     return Transitions(*(arrays[name] for name in Transitions._fields))
 
 
-def read_json(path: Path, kind: type[Json]) -> Json:
-    """Read a JSON file of a model that holds a `kind`: dict or list.
+def decoding_version(folder: Path) -> int:
+    """Return by which rule a model's golden entities were decoded (`golden.DECODING_VERSION`); 1 if none is recorded.
 
     Raises:
-        ArtifactError: missing, damaged, or something else.
+        ArtifactError: not a weebill model, or no number there.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: expected a JSON file of the model, got {error}; copy the folder again") from error
-    if not isinstance(value, kind):
-        raise ArtifactError(f"{path}: expected a JSON {kind.__name__}, got {type(value).__name__}; copy the folder "
-                            f"again")  # fmt: skip
-    return value
+    version = _read_meta(folder).get("decoding_version", 1)
+    if type(version) is not int:
+        raise ArtifactError(f"{folder / 'weebill.json'}: expected a number under 'decoding_version', got {version!r}; "
+                            f"copy the folder again")  # fmt: skip
+    return version
+
+
+def _check_labels(intents: Any, tags: Any) -> None:
+    """Refuse labels that the decoder could not use.
+
+    Raises:
+        ValueError: no list of distinct names, too many, or tags that are not O and pairs of B-x and I-x.
+    """
+    for name, labels in (("intents", intents), ("tags", tags)):
+        if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+            raise ValueError(f"{name} that are no list of names")
+        if len(set(labels)) < len(labels) or len(labels) > MAX_LABELS:
+            raise ValueError(f"{len(labels)} {name}, of which {len(set(labels))} are distinct and at most {MAX_LABELS} "
+                             f"are read")  # fmt: skip
+    kinds = {prefix: {tag[2:] for tag in tags if tag.startswith(prefix)} for prefix in ("B-", "I-")}
+    if "O" not in tags or kinds["B-"] != kinds["I-"] or len(tags) != 1 + 2 * len(kinds["B-"]):
+        raise ValueError("tags that are not O, and for each entity one that begins and one that goes on")
+
+
+def _first(error: ValidationError) -> str:
+    """Return in a few words what pydantic found first."""
+    found = error.errors()[0]
+    return f"{'.'.join(map(str, found['loc'])) or 'the section'} = {str(found['input'])[:60]}: {found['msg']}"
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -422,4 +460,10 @@ def read_arrays(path: Path) -> Arrays:
     except TypeError as error:
         raise ArtifactError(f"{path}: expected weights as float32 or float16, got: {error}; save them as one of "
                             f"those") from error  # fmt: skip
-    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
+    with np.errstate(over="ignore"):
+        arrays = {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ArtifactError(f"{path}: expected finite weights, got NaN or infinity in {name!r}; copy the folder "
+                                f"again, or train the model again")  # fmt: skip
+    return arrays

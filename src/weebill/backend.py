@@ -12,6 +12,7 @@ import numpy as np
 
 from weebill.artifact import GRAPH, WEIGHTS, StoredModel
 from weebill.errors import ArtifactError, ConfigError, MissingExtraError
+from weebill.graph_check import check_graph
 from weebill.schema import EncodedBatch, ModelOutput
 
 if TYPE_CHECKING:
@@ -78,19 +79,23 @@ class OnnxBackend:
             import onnxruntime
         except ImportError as error:
             raise MissingExtraError("onnxruntime", "onnx", "running an ONNX graph") from error
-        where = str(graph) if isinstance(graph, Path) else "the graph"
+        self._where = where = str(graph) if isinstance(graph, Path) else "the graph"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors come as exceptions
         try:
             body = graph.read_bytes() if isinstance(graph, Path) else graph
+            check_graph(body, where)
             self._session = onnxruntime.InferenceSession(body, options, providers=["CPUExecutionProvider"])
+        except ArtifactError:
+            raise
         except Exception as error:  # onnxruntime's errors have no tree of their own
             reason = str(error).partition("\n")[0]
             raise ArtifactError(f"{where}: expected an ONNX graph, got: {reason}; copy it again, or export it again "
                                 f"with `weebill export`") from error  # fmt: skip
         self.workers = os.cpu_count() or 1
-        self.widths = {node.name: node.shape[-1] for node in self._session.get_outputs()}
+        nodes = self._session.get_outputs()
+        self.widths = {n.name: n.shape[-1] if n.shape and n.type == "tensor(float)" else None for n in nodes}
         inputs, outputs = tuple(node.name for node in self._session.get_inputs()), tuple(self.widths)
         if inputs != ONNX_INPUTS or outputs not in (ONNX_OUTPUTS, ONNX_OUTPUTS[:1]):
             raise ArtifactError(f"{where}: expected inputs {', '.join(ONNX_INPUTS)} and outputs "
@@ -98,9 +103,24 @@ class OnnxBackend:
                                 f"the model with `weebill export`")  # fmt: skip
 
     def run(self, batch: EncodedBatch) -> ModelOutput:
-        """Return embeddings and logits."""
+        """Return embeddings and logits.
+
+        Raises:
+            ArtifactError: the graph does not compute, or not one finite number for each that is expected.
+        """
         feed = dict(zip(ONNX_INPUTS, (batch.input_ids_BT, batch.attention_mask_BT.astype(np.int64)), strict=True))
-        outputs = self._session.run(None, feed)
+        try:
+            outputs = self._session.run(None, feed)
+        except Exception as error:  # as above
+            reason = str(error).partition("\n")[0]
+            raise ArtifactError(f"{self._where}: expected a graph that runs, got: {reason}; copy it again, or export "
+                                f"it again with `weebill export`") from error  # fmt: skip
+        rows, length = batch.input_ids_BT.shape
+        leading = [(rows,), (rows,), (rows, length)]  # zip: an encoder has the first alone
+        shapes = [(*sizes, width) for sizes, width in zip(leading, self.widths.values(), strict=False)]
+        if [output.shape for output in outputs] != shapes or not all(np.isfinite(o).all() for o in outputs):
+            raise ArtifactError(f"{self._where}: expected finite outputs of the shapes {shapes}, got others; copy it "
+                                f"again, or export it again with `weebill export`")  # fmt: skip
         return ModelOutput(*outputs) if len(outputs) == len(ONNX_OUTPUTS) else ModelOutput(outputs[0], None, None)
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from weebill.artifact import Arrays, StoredModel, check_weights, is_model_folder, read_arrays, read_json, read_model
+from weebill.artifact import Arrays, StoredModel, check_weights, is_model_folder, read_arrays, read_model
 from weebill.config import EncoderConfig
 from weebill.errors import ArtifactError, ConfigError, MissingExtraError
 from weebill.hf_tokenizer import load_tokenizer
+from weebill.model_files import check_folder, inside, read_json
 from weebill.schema import ModelTokenizer
 
 WORDS, POSITIONS = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"
@@ -102,6 +103,7 @@ def read_bert(path_or_name: Path | str) -> StoredModel:
         MissingExtraError: `huggingface_hub` or `tokenizers` is needed and not installed.
     """
     folder = _find(str(path_or_name))
+    check_folder(folder)
     modules = _modules(folder)
     bert = modules["Transformer"]
     options = read_json(bert / "config.json", dict)
@@ -150,7 +152,7 @@ def _modules(folder: Path) -> dict[str, Path]:
                                 f"(config.json), got a folder with neither; check the path")  # fmt: skip
         return {"Transformer": folder}
     try:
-        listed = [(str(module["type"]).split(".")[-1], folder / module["path"]) for module in read_json(path, list)]
+        listed = [(str(m["type"]).split(".")[-1], inside(folder, m["path"])) for m in read_json(path, list)]
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: expected modules with type and path, got {error!r}; copy it again") from error
     names = [name for name, _ in listed]
@@ -251,7 +253,8 @@ def _read_dense(folder: Path) -> Arrays:
         raise ArtifactError(f"{path}: expected a linear projection, got {got}; choose another checkpoint")
     arrays = read_arrays(_safetensors(folder))
     if "linear.weight" not in arrays:
-        raise ArtifactError(f"{folder}: expected the weight 'linear.weight', which is missing; copy the folder again")
+        raise ArtifactError(f"{folder}: expected the weight 'linear.weight', got none of that name; copy "
+                            f"the folder again")  # fmt: skip
     bias = arrays.get("linear.bias", 0 * arrays["linear.weight"][:, 0])
     return {"linear.weight": arrays["linear.weight"], "linear.bias": bias}
 

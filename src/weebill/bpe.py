@@ -30,6 +30,11 @@ SPLIT_PATTERNS = {
 }
 
 
+MAX_PATTERN_CHARS = 2_000
+PATTERN_SECONDS = 5.0  # for a text of a split pattern that is not one of the above, and one more for CHARS_PER_SECOND
+CHARS_PER_SECOND = 100_000  # a tenth of what a simple pattern does
+
+
 def _byte_characters() -> list[str]:
     """Return GPT-2's printable character for each byte: itself where it is visible, else the next free one from U+0100.
 
@@ -50,13 +55,15 @@ def compile_pattern(split_pattern: str) -> "regex.Pattern[str]":
     """Return the compiled split pattern for a name in SPLIT_PATTERNS or a regular expression.
 
     Raises:
-        ConfigError: not a regular expression.
+        ConfigError: not a regular expression, or one that takes long to compile.
     """
     try:
+        if len(split_pattern) > MAX_PATTERN_CHARS or re.search(r"[{,]\s*\d{4,}", split_pattern):
+            raise ValueError(f"more than {MAX_PATTERN_CHARS} characters or 999 repetitions")
         return regex.compile(SPLIT_PATTERNS.get(split_pattern, split_pattern))
-    except regex.error as error:
+    except (regex.error, ValueError, RecursionError, OverflowError) as error:
         raise ConfigError(f"split_pattern: expected {', '.join(SPLIT_PATTERNS)} or a regular expression, got "
-                          f"{split_pattern!r}: {error}; correct it") from error  # fmt: skip
+                          f"{split_pattern[:80]!r}: {error}; correct it") from error  # fmt: skip
 
 
 @cache
@@ -71,6 +78,9 @@ def _ascii_pattern(name: str) -> "re.Pattern[str]":
 def pretokenize(text: str, split_pattern: str = "gpt2") -> list[str]:
     """Return the pretokens of a text; joined they give the text. What the pattern does not match stays, as own pieces.
 
+    Raises:
+        ConfigError: a pattern that is not one of SPLIT_PATTERNS takes too long.
+
     Example:
         >>> pretokenize("it's nine am")
         ['it', "'s", ' nine', ' am']
@@ -82,13 +92,19 @@ def pretokenize(text: str, split_pattern: str = "gpt2") -> list[str]:
         found: list[str] = pattern.findall(text)
         return found
     pieces, last = [], 0
-    for match in compile_pattern(split_pattern).finditer(text):
-        start, end = match.span()
-        if start > last:
-            pieces.append(text[last:start])
-        if end > start:
-            pieces.append(text[start:end])
-        last = end
+    allowed = PATTERN_SECONDS + len(text) / CHARS_PER_SECOND
+    try:
+        for match in compile_pattern(split_pattern).finditer(text, timeout=allowed):
+            start, end = match.span()
+            if start > last:
+                pieces.append(text[last:start])
+            if end > start:
+                pieces.append(text[start:end])
+            last = end
+    except TimeoutError as error:
+        raise ConfigError(f"split_pattern: expected one that splits {len(text):,} characters within {allowed:.0f} s, "
+                          f"got {split_pattern[:80]!r}; a repeat within a repeat makes it slow: correct the pattern, "
+                          f"or use another tokenizer") from error  # fmt: skip
     if last < len(text):
         pieces.append(text[last:])
     return pieces

@@ -1,6 +1,8 @@
 """The command line: parse arguments, call one function, print. No logic of its own, and no torch until a model runs."""
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -275,6 +277,8 @@ def verify(
     out = Console()
     if report.rows:
         out.print(show.verification(report, f"{model} with {implementation}"))
+    for note in report.notes():
+        out.print(_escape(note), soft_wrap=True, highlight=False)
     problems = report.problems()
     for problem in problems:
         out.print(f"[bold red]differs:[/] {_escape(problem)}", soft_wrap=True, highlight=False)
@@ -412,14 +416,15 @@ def _texts(texts: list[str] | None, input: Path | None) -> list[str]:
     from weebill.formats import read_texts
 
     if input is None and sys.stdin.isatty():
-        raise ConfigError("expected texts, --input FILE or text on standard input, got nothing")
+        raise ConfigError("expected texts, --input FILE or text on standard input, got nothing; add one of them")
     if input is not None:
         return read_texts(input)
     try:
         body = sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"<stdin>: expected UTF-8, got byte {error.object[error.start]:#04x} at {error.start}"
+            f"<stdin>: expected UTF-8, got byte {error.object[error.start]:#04x} at byte offset {error.start}; convert "
+            f"the text to UTF-8"
         ) from error
     return body.removesuffix("\n").split("\n") if body else []
 
@@ -445,6 +450,12 @@ def main() -> None:
     except KeyboardInterrupt:
         console.print("stopped; nothing was written")
         sys.exit(130)
+    except OSError as error:  # of files, those that write them say more
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EFBIG):
+            raise
+        console.print(f"[bold red]error:[/] standard output: expected a place to write, got: {_escape(str(error))}; "
+                      f"make room, or send it elsewhere", soft_wrap=True, highlight=False)  # fmt: skip
+        os._exit(2)  # without flushing what cannot be written
 
 
 def _escape(text: str) -> str:

@@ -20,21 +20,23 @@ from weebill.schema import Overflow
 class Section(BaseModel):
     """Base of every part of a recipe: unknown keys are errors, values never change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class EncoderConfig(Section):
     """Shape of the sentence transformer."""
 
     num_layers: int = Field(4, ge=1, le=48)
-    num_heads: int = Field(8, ge=1)
-    hidden_dim: int = Field(64, ge=8)
-    ffn_dim: int = Field(256, ge=8)
+    num_heads: int = Field(8, ge=1, le=256)
+    hidden_dim: int = Field(64, ge=8, le=16384)
+    ffn_dim: int = Field(256, ge=8, le=65536)
     max_seq_len: int = Field(128, ge=4, le=8192, description="tokens, [CLS] and [SEP] included")
     dropout: float = Field(0.1, ge=0, lt=1)
-    layer_norm_eps: float = Field(1e-12, gt=0)
+    layer_norm_eps: float = Field(1e-12, gt=0, le=1)
     pooling: Literal["cls", "mean"] = "cls"
-    embedding_dim: int = Field(64, ge=1, description="width of the sentence embedding after the projection head")
+    embedding_dim: int = Field(
+        64, ge=1, le=65536, description="width of the sentence embedding after the projection head"
+    )
     projection: bool = Field(True, description="false = no projection head: the pooled states are the embedding")
     positions: Literal["sinusoidal", "learned"] = Field(
         "sinusoidal", description="fixed sines, or a table that starts as sines and trains"
@@ -54,8 +56,8 @@ class EncoderConfig(Section):
 class HeadsConfig(Section):
     """Shape of the intent and tag heads."""
 
-    lstm_dim: int = Field(64, ge=1, description="hidden size of each direction of the tag head's BiLSTM")
-    mlp_dim: int = Field(128, ge=1)
+    lstm_dim: int = Field(64, ge=1, le=16384, description="hidden size of each direction of the tag head's BiLSTM")
+    mlp_dim: int = Field(128, ge=1, le=65536)
     entity_boundaries: Literal["auto", "words", "any"] = Field(
         "auto", description="words: entities are whole words; auto: if those of the training data are"
     )
@@ -389,7 +391,7 @@ def load_recipe(path_or_name: str, kind: type[RecipeT], overrides: Sequence[str]
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: expected a UTF-8 TOML recipe, could not read it: {error}") from error
+            raise ConfigError(f"{path}: expected a recipe in TOML and UTF-8, got: {error}; check the file") from error
     elif path_or_name in recipe_names():
         text = (resources.files("weebill") / "recipes" / f"{path_or_name}.toml").read_text(encoding="utf-8")
     else:
@@ -400,7 +402,9 @@ def load_recipe(path_or_name: str, kind: type[RecipeT], overrides: Sequence[str]
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path_or_name}: expected TOML, got a file that does not parse: {error}") from error
+        raise ConfigError(
+            f"{path_or_name}: expected TOML, got a file that does not parse: {error}; correct it"
+        ) from error
     for override in overrides:
         _apply_override(values, override)
     return parse_recipe(values, kind, where=path_or_name)
@@ -442,7 +446,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {override}: {section!r} is a value, not a section of the recipe")
+            raise ConfigError(f"--set {override}: expected a section of the recipe before the dot, got the value "
+                              f"{section!r}; correct the name")  # fmt: skip
     values[last] = value
 
 

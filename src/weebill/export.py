@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weebill.artifact import Graph, check_output, read_model, write_model
+from weebill.artifact import Graph, check_output, decoding_version, read_model, write_model
 from weebill.backend import OnnxBackend
 from weebill.bpe import SPLIT_PATTERNS
 from weebill.data import batches_by_length
 from weebill.errors import ArtifactError, ConfigError, MissingExtraError
 from weebill.evaluate import evaluate
-from weebill.files import write_whole
+from weebill.files import write_together
 from weebill.geometry import unit_rows
-from weebill.golden import GOLDEN_TEXTS, Golden, read_golden
+from weebill.golden import DECODING_VERSION, GOLDEN_TEXTS, Golden, read_golden
 from weebill.normalize import normalize
 from weebill.predictor import Predictor, load, predictor_of
 from weebill.schema import ModelOutput, Utterance
@@ -134,7 +134,10 @@ def export_onnx(
     checks.append(Check("size of the weights", "bytes", len(body), weights_bytes))
     report = ExportReport(f"ONNX, {'int8' if int8 else 'float32'}", len(texts), checks)
     if report.ok:
-        golden = golden_rows_of(exported) if int8 else read_golden(folder)
+        if int8 or decoding_version(folder) != DECODING_VERSION:
+            golden = golden_rows_of(exported)
+        else:
+            golden = read_golden(folder)
         graph = Graph(body, report.to_json())
         write_model(output, stored.config, stored.tokenizer, {}, stored.heads, stored.training, None, golden, graph)
     return report
@@ -319,8 +322,8 @@ def export_tiktoken(folder: Path | str, output: Path | str, texts: Sequence[str]
         "tiktoken", len(texts), [Check("texts with other token ids", "count", others, allowed=0)], notes
     )
     if report.ok:
-        write_whole(Path(output) / "weebill.tiktoken", body)
-        write_whole(Path(output) / "encoding.json", (json.dumps(settings, indent=2) + "\n").encode())
+        encoding = (json.dumps(settings, indent=2) + "\n").encode()
+        write_together({Path(output) / "weebill.tiktoken": body, Path(output) / "encoding.json": encoding})
     return report
 
 

@@ -1,15 +1,21 @@
 """Lines of text files with their numbers, and files written whole or not at all. Knows no formats."""
 
+import ctypes
 import gzip
 import os
+import sys
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from weebill.errors import ArtifactError, DataError
+
+MAX_LINE_BYTES = 1 << 28  # of a line, unpacked: a .gz of a megabyte may hold a gigabyte without an end of line
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
+_RENAME_SWAP = 2  # of macOS
 
 
 def numbered_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
@@ -19,7 +25,8 @@ def numbered_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, st
     dropped. With `errors` = "replace", bytes that are no UTF-8 become U+FFFD.
 
     Raises:
-        DataError: no file there, empty, not readable, not gzip, not UTF-8 (with its line and byte offset).
+        DataError: no file there, empty, not readable, not gzip, not UTF-8 (with its line and byte offset), or a line of
+            more than MAX_LINE_BYTES.
     """
     if not path.is_file():
         what = "a folder" if path.is_dir() else "nothing there"
@@ -27,7 +34,10 @@ def numbered_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, st
     number = offset = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
+            for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
+                if len(raw) > MAX_LINE_BYTES:
+                    raise DataError(f"{path}:{number}: expected lines of at most {MAX_LINE_BYTES:,} bytes, got a "
+                                    f"longer one; put ends of line between its parts")  # fmt: skip
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8", errors)
                 offset += len(raw)
                 yield number, line.removesuffix("\n").removesuffix("\r")
@@ -71,17 +81,98 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
     Raises:
         ArtifactError: the file cannot be written.
     """
-    temporary = None
-    try:
+    with writing_together() as open_new:
+        yield open_new(path)
+
+
+@contextmanager
+def writing_together() -> Iterator[Callable[[Path], BinaryIO]]:
+    """Yield a function that opens a new file for a path; all take their places when the block ends well, else none.
+
+    No file takes its place before all are on the disk: one that is full leaves every older file as it was.
+
+    Raises:
+        ArtifactError: a file cannot be written.
+    """
+    wanted, temporaries, files = list[Path](), dict[Path, Path](), list[BinaryIO]()
+
+    def open_new(path: Path) -> BinaryIO:
+        wanted.append(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-        temporary = None
+        temporaries[path] = Path(temporary)
+        files.append(os.fdopen(handle, "wb"))
+        return files[-1]
+
+    try:
+        yield open_new
+        for file in files:
+            file.flush()
+            os.fsync(file.fileno())  # else a machine that loses power may keep the new name and not what is in it
+            file.close()
+        for path, temporary in temporaries.items():
+            temporary.chmod(0o644)
+            temporary.replace(path)
     except OSError as error:
-        raise ArtifactError(f"{path}: expected a place to write, got: {error}; choose another one") from error
+        raise ArtifactError(f"{', '.join(map(str, wanted))}: expected a place to write, got: {error}; make room, or "
+                            f"choose another one") from error  # fmt: skip
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        for file in files:
+            with suppress(OSError):  # what is left in its buffer may not fit either
+                file.close()
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+
+
+def write_together(bodies: Mapping[Path, bytes]) -> None:
+    """Write several files, all of them or none.
+
+    Raises:
+        ArtifactError: a file cannot be written; older ones are left as they were.
+    """
+    with writing_together() as open_new:
+        for path, body in bodies.items():
+            open_new(path).write(body)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk itself; of a folder, nothing.
+
+    Raises:
+        OSError: it cannot be put there.
+    """
+    if path.is_file():
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+
+
+def exchange(fresh: Path, old: Path) -> None:
+    """Put one folder in the place of another, which is left at `fresh`.
+
+    In one step on Linux and macOS: whoever is killed or looks at any moment finds one of the two. Elsewhere, and on a
+    file system that cannot, in two renames, the first of which is undone when the second fails.
+
+    Raises:
+        OSError: neither way works; `old` is where it was.
+    """
+    if _exchanged(fresh, old):
+        return
+    aside = fresh.with_name(f"{fresh.name}.old")
+    old.replace(aside)
+    try:
+        fresh.replace(old)
+    except OSError:
+        aside.replace(old)
+        raise
+    aside.replace(fresh)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    names = os.fsencode(first), os.fsencode(second)
+    try:
+        library = ctypes.CDLL(None)
+        if sys.platform == "darwin":
+            return bool(library.renamex_np(*names, _RENAME_SWAP) == 0)
+        return bool(library.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
+    except (OSError, AttributeError, TypeError):  # no such call: an older C library, or Windows
+        return False

@@ -40,7 +40,8 @@ def finetune(
 ) -> tuple[MultiTaskModel, Event, list[dict[str, Any]]]:
     """Train intent and entities on one encoder; returns the model, the end event and the ledger of lost labels."""
     if not train or not dev:
-        raise DataError(f"expected training and dev utterances, got {len(train)} and {len(dev)}")
+        raise DataError(f"expected training and dev utterances, got {len(train)} and {len(dev)}; check the "
+                        f"data")  # fmt: skip
     set_seed(recipe.seed)
     encoder = start_encoder(recipe, tokenizer)
     intents, labels = data.labels_of(train)

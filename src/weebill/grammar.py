@@ -23,6 +23,7 @@ _Token = tuple[int, str, str]  # position, kind, value
 _TOKEN = re.compile(r"\\(?P<escaped>.)|\{(?P<slot>[^{}]*)\}|<(?P<rule>[^<>]*)>|(?P<mark>[][()|{}<>\\])")
 _NAME = re.compile(r"[\w.-]+")
 _WEIGHT = re.compile(r"\s*/\s*(\d+(?:\.\d+)?)\s*/\s*")
+_MAX_DEPTH = 50  # of YAML; the layout has four
 _CLOSING = {"[": "]", "(": ")"}
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is there
 
@@ -96,6 +97,7 @@ def parse_grammar(text: str, source: str) -> Grammar:
         (4, ('take me to Rome please', (Entity(start=11, end=15, label='city', score=1.0),)))
     """
     try:
+        _check_depth(text, source)
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -106,6 +108,16 @@ def parse_grammar(text: str, source: str) -> Grammar:
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: expected YAML, got: {error}; fix the file") from error
     return _Reader(source).grammar(root)
+
+
+def _check_depth(text: str, source: str) -> None:
+    """Refuse what is nested so deeply that libyaml, which recurses, would end the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise ConfigError(f"{source}:{event.start_mark.line + 1}: expected lists within the intents, splits and "
+                              f"slots, got {depth} levels; write them out")  # fmt: skip
 
 
 @dataclass

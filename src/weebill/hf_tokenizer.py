@@ -4,15 +4,17 @@ Trains nothing and reads no byte-level BPE; that is what tokenizer.py does. `loa
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from weebill.counting import well_formed
-from weebill.errors import ArtifactError, MissingExtraError
+from weebill.errors import ArtifactError, MissingExtraError, WeebillError
 from weebill.files import write_whole
+from weebill.model_files import parse_json
 from weebill.schema import EncodedBatch, Encoding, ModelTokenizer
 from weebill.tokenizer import Tokenizer
 from weebill.tokenizer_files import ROLES, write_tokenizer_config
@@ -66,7 +68,9 @@ class HuggingFaceTokenizer:
             max_length: in tokens, [CLS] and [SEP] included; what is beyond is dropped and counted.
         """
         text = well_formed(text)
-        return self._framed(text, self._inner.encode(text, add_special_tokens=False), max_length)
+        with _library_errors("the tokenizer", "a text that it reads"):
+            found = self._inner.encode(text, add_special_tokens=False)
+        return self._framed(text, found, max_length)
 
     def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> EncodedBatch:
         """Return texts as one rectangle, padded on the right to the longest; it knows which were truncated.
@@ -74,7 +78,8 @@ class HuggingFaceTokenizer:
         Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
         """
         texts = [well_formed(text) for text in texts]
-        found = self._inner.encode_batch(texts, add_special_tokens=False)
+        with _library_errors("the tokenizer", "texts that it reads"):
+            found = self._inner.encode_batch(texts, add_special_tokens=False)
         encodings = [self._framed(text, one, max_length) for text, one in zip(texts, found, strict=True)]
         lengths_B = np.array([len(encoding.token_ids) for encoding in encodings], np.int64)
         attention_mask_BT = np.arange(lengths_B.max(initial=0)) < lengths_B[:, None]
@@ -128,20 +133,19 @@ def load_tokenizer(folder: Path) -> ModelTokenizer:
     if not path.is_file() and vocabulary.is_file():
         return _from_vocabulary(vocabulary, _options(folder))
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        value = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         value = None
-    if not isinstance(value, dict) or (value.get("decoder") or {}).get("type") == "ByteLevel":
+    parts = [value.get(key) for key in ("decoder", "model")] if isinstance(value, dict) else [None, None]
+    decoder, model = (part if isinstance(part, dict) else {} for part in parts)
+    if not isinstance(value, dict) or decoder.get("type") == "ByteLevel":
         return Tokenizer.load(folder)
-    library = _library(path)
-    try:
+    library, options = _library(path), _options(folder)
+    with _library_errors(path, "a tokenizer.json"):
         inner = library.Tokenizer.from_str(json.dumps(value))
-    except Exception as error:  # the library raises nothing narrower
-        raise ArtifactError(f"{path}: expected a tokenizer.json, got a damaged one: {error}; copy it again") from error
-    options = _options(folder)
-    if _class(options) in _BERT_CLASSES and value["model"].get("type") == "WordPiece":
-        inner.normalizer = _bert_normalizer(library, options)
-    return _wrapped(inner, options, path)
+        if _class(options) in _BERT_CLASSES and model.get("type") == "WordPiece":
+            inner.normalizer = _bert_normalizer(library, options)
+        return _wrapped(inner, options, path)
 
 
 def _from_vocabulary(path: Path, options: Mapping[str, Any]) -> HuggingFaceTokenizer:
@@ -160,16 +164,30 @@ def _from_vocabulary(path: Path, options: Mapping[str, Any]) -> HuggingFaceToken
     if {"unk", "cls", "sep"} - set(roles):
         raise ArtifactError(f"{path}: expected a BERT's vocabulary with [UNK], [CLS] and [SEP], got {len(vocabulary)} "
                             f"tokens without; copy it again")  # fmt: skip
-    inner = library.Tokenizer(library.models.WordPiece(vocabulary, unk_token=roles["unk"]))
-    inner.normalizer = _bert_normalizer(library, options)
-    inner.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-    inner.decoder = library.decoders.WordPiece()
-    inner.post_processor = library.processors.TemplateProcessing(
-        single=f"{roles['cls']} $A {roles['sep']}",
-        pair=f"{roles['cls']} $A {roles['sep']} $B:1 {roles['sep']}:1",
-        special_tokens=[(roles[role], vocabulary[roles[role]]) for role in ("cls", "sep")],
-    )
-    return _wrapped(inner, options, path)
+    with _library_errors(path, "a BERT's vocabulary"):
+        inner = library.Tokenizer(library.models.WordPiece(vocabulary, unk_token=roles["unk"]))
+        inner.normalizer = _bert_normalizer(library, options)
+        inner.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+        inner.decoder = library.decoders.WordPiece()
+        inner.post_processor = library.processors.TemplateProcessing(
+            single=f"{roles['cls']} $A {roles['sep']}",
+            pair=f"{roles['cls']} $A {roles['sep']} $B:1 {roles['sep']}:1",
+            special_tokens=[(roles[role], vocabulary[roles[role]]) for role in ("cls", "sep")],
+        )
+        return _wrapped(inner, options, path)
+
+
+@contextmanager
+def _library_errors(where: Path | str, expected: str) -> Iterator[None]:
+    """Turn what the library raises into an ArtifactError: bare Exceptions, and panics that are not even those."""
+    try:
+        yield
+    except (WeebillError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ArtifactError(f"{where}: expected {expected}, got a damaged one: {error}; copy it again") from error
 
 
 def _class(options: Mapping[str, Any]) -> str:
@@ -207,10 +225,10 @@ def _roles(options: Mapping[str, Any], vocabulary: Mapping[str, int]) -> dict[st
 
 def _options(folder: Path) -> dict[str, Any]:
     try:
-        value = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        value = parse_json((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder / 'tokenizer_config.json'}: expected JSON, got {error}; copy it again") from error
     return value if isinstance(value, dict) else {}
 

@@ -10,6 +10,7 @@ from weebill.files import numbered_lines
 
 _PIECE = 1 << 16  # characters read at once
 _SURE = 1 << 20  # an error so far from what is read so far is no sign of a cut
+_MAX_VALUE = 1 << 28  # characters of one item
 _WALKED_DEPTH = 2  # objects within objects, as in {"rasa_nlu_data": {"common_examples": [ … ]}}
 
 JsonItem = tuple[str, tuple[str, ...], Any]
@@ -93,6 +94,9 @@ class _Document:
                 if self.ended or len(self.buffer) - place > _SURE:
                     line = self.line + self.buffer.count("\n", self.at, place)
                     raise DataError(f"{self.path}:{line}: expected JSON, got {error}; correct the file") from error
+                if len(self.buffer) > _MAX_VALUE:
+                    raise DataError(f"{self.path}:{self.line}: expected items of at most {_MAX_VALUE:,} characters, "
+                                    f"got a longer one; check the file") from error  # fmt: skip
                 self._read()
                 continue
             if end == len(self.buffer) and not self.ended:  # a number may go on

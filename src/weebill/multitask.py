@@ -99,13 +99,16 @@ class MultiTaskModel(nn.Module):
                                 f"run: weebill finetune RECIPE --set start={folder} --output DIR")  # fmt: skip
         encoder = SentenceTransformer(stored.config, stored.tokenizer)
         encoder.load_arrays(stored.arrays)
-        model = cls(encoder, stored.heads.intents, stored.heads.tags, stored.heads.config)
+        labels = (stored.heads.intents, stored.heads.tags, stored.heads.config)
+        with torch.device("meta"):  # shapes without memory: the weights may be none of what the configuration says
+            wanted = cls(encoder, *labels).state_dict()
         heads = {name: torch.from_numpy(array) for name, array in stored.heads.all_arrays().items()}
-        try:
-            model.load_state_dict(heads, strict=False)
-            missing = [n for n in model.state_dict() if not n.startswith("encoder.") and n not in heads]
-        except RuntimeError as error:
-            raise ArtifactError(f"{folder}/heads: weights do not fit heads/config.json: {error}") from error
-        if missing:
-            raise ArtifactError(f"{folder}/heads: expected the weights {missing}, which are missing; copy it again")
+        for name, tensor in wanted.items():
+            got = tuple(heads[name].shape) if name in heads else None
+            if not name.startswith("encoder.") and got != tuple(tensor.shape):
+                raise ArtifactError(f"{folder}/heads: expected the weight {name!r} of shape {tuple(tensor.shape)}, got "
+                                    f"{got or 'none'}; weights and heads/config.json are not of one model: copy the "
+                                    f"folder again")  # fmt: skip
+        model = cls(encoder, *labels)
+        model.load_state_dict(heads, strict=False)
         return model.eval()

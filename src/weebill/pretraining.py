@@ -214,13 +214,13 @@ def pretrain(
         ConfigError: the recipe does not fit the data, the start or the teacher.
     """
     if not mix.sources:
-        raise DataError("expected data to pretrain on, got none")
+        raise DataError("expected data to pretrain on, got none; name files under data.train")
     set_seed(recipe.seed)
     encoder = start_encoder(recipe, tokenizer)
     width = encoder.config.embedding_dim
     if any(not 0 < dim <= width for dim in recipe.loss.matryoshka_dims):
         raise ConfigError(f"loss.matryoshka_dims: expected widths up to encoder.embedding_dim = {width}, got "
-                          f"{list(recipe.loss.matryoshka_dims)}")  # fmt: skip
+                          f"{list(recipe.loss.matryoshka_dims)}; correct them")  # fmt: skip
     if recipe.word_embeddings == "teacher":
         start_word_embeddings(encoder, teacher)
     teacher_ND = _teacher_by_text(mix, teacher, width, recipe.loss.teacher_projection)

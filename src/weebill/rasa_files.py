@@ -29,6 +29,7 @@ _UNPLAIN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\ufff
 _NAME = re.compile(r"[A-Za-z_][\w./+-]*", re.ASCII)
 _YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 _LINES_AT_ONCE = 1000
+_MAX_DEPTH = 50  # of YAML; examples with metadata have a dozen
 
 
 def read_rasa(path: Path, on_error: OnError) -> Iterator[Item]:
@@ -81,7 +82,11 @@ def _sections(path: Path, errors: str) -> Iterator[tuple[str, _Node]]:
             raise DataError(f"{path}: expected a mapping with the key nlu, got none; check the file or name its "
                             f"--format")  # fmt: skip
         while not isinstance(key := next_event(), yaml.MappingEndEvent):
-            name = _build(key, events, path).text
+            built = _build(key, events, path)
+            if not isinstance(built, _Scalar):
+                raise DataError(f"{path}:{_line(built)}: expected a name before the colon, got a list or a mapping; "
+                                f"correct the file")  # fmt: skip
+            name = built.text
             event = next_event()
             if not isinstance(event, yaml.SequenceStartEvent):
                 yield name, _build(event, events, path)
@@ -97,8 +102,11 @@ def _sections(path: Path, errors: str) -> Iterator[tuple[str, _Node]]:
                         f"file") from error  # fmt: skip
 
 
-def _build(event: Any, events: Iterator[Any], path: Path) -> _Node:
+def _build(event: Any, events: Iterator[Any], path: Path, depth: int = 0) -> _Node:
     """Return the value that begins with an event."""
+    if depth > _MAX_DEPTH:
+        raise DataError(f"{path}:{event.start_mark.line + 1}: expected examples of intents, got {depth} levels of "
+                        f"lists and keys; correct the file")  # fmt: skip
     match type(event).__name__:
         case "ScalarEvent":
             at = event.start_mark.line + 1
@@ -106,13 +114,14 @@ def _build(event: Any, events: Iterator[Any], path: Path) -> _Node:
         case "SequenceStartEvent":
             items = []
             while type(event := next(events)).__name__ != "SequenceEndEvent":
-                items.append(_build(event, events, path))
+                items.append(_build(event, events, path, depth + 1))
             return items
         case "MappingStartEvent":
             mapping = {}
             while type(event := next(events)).__name__ != "MappingEndEvent":
-                key = _build(event, events, path)
-                mapping[key.text if isinstance(key, _Scalar) else str(key)] = _build(next(events), events, path)
+                key = _build(event, events, path, depth + 1)
+                name = key.text if isinstance(key, _Scalar) else str(key)
+                mapping[name] = _build(next(events), events, path, depth + 1)
             return mapping
     raise DataError(f"{path}:{event.start_mark.line + 1}: expected values written out, got an alias; write the value "
                     f"where it is used")  # fmt: skip

@@ -6,7 +6,7 @@ import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -20,6 +20,7 @@ from rich.text import Text
 
 from weebill.bootstrap import LEVEL
 from weebill.comparison import LESS_IS_BETTER, Difference
+from weebill.errors import ArtifactError
 from weebill.evaluate import EvalReport
 from weebill.evaluate_pairs import PairReport
 from weebill.export import ExportReport
@@ -53,9 +54,10 @@ class RunDisplay:
         self.live = Live(self.progress, console=console, refresh_per_second=4)
 
     def __enter__(self) -> "RunDisplay":
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.log = (self.folder / "log.jsonl").open("w", encoding="utf-8")
-        self.tensorboard = _tensorboard(self.folder / "tensorboard")
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.log = (self.folder / "log.jsonl").open("w", encoding="utf-8")
+            self.tensorboard = _tensorboard(self.folder / "tensorboard")
         return self  # the bar begins with the run: what fails before, or is downloaded, has the screen to itself
 
     def __exit__(
@@ -63,17 +65,27 @@ class RunDisplay:
     ) -> None:
         if self.live.is_started:  # else it would print an empty line
             self.live.stop()
-        self.log.close()
-        if self.tensorboard is not None:
-            self.tensorboard.close()
+        with suppress(OSError) if error else self._writing():
+            self.log.close()
+            if self.tensorboard is not None:
+                self.tensorboard.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ArtifactError(f"{self.folder}: expected a place to keep the log of the run, got: {error}; make room, "
+                                f"then go on with --resume if a checkpoint is there") from error  # fmt: skip
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Show and log one event."""
         if event["event"] != "step":
             event = {key: value for key, value in event.items() if key != "again"}
             self.events.append(event)
-            self.log.write(json.dumps(event) + "\n")
-            self.log.flush()
+            with self._writing():
+                self.log.write(json.dumps(event) + "\n")
+                self.log.flush()
         match event["event"]:
             case "start":
                 self.console.print(trainable(event["table"], event["fixed"], event.get("first_epochs")))

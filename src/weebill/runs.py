@@ -16,7 +16,7 @@ from weebill.artifact import check_output
 from weebill.bert import read_start
 from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, Source
 from weebill.corpus import stream_texts
-from weebill.errors import ConfigError, DataError, MissingExtraError
+from weebill.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from weebill.files import write_whole
 from weebill.formats import read_utterances
 from weebill.joint_teacher import read_joint_teacher
@@ -38,7 +38,8 @@ AnyRecipe = PretrainRecipe | FinetuneRecipe | DistillRecipe
 
 def _check_paths(recipe: AnyRecipe) -> None:
     if bool(recipe.data.train) != bool(recipe.data.dev):
-        raise ConfigError("data: expected both train and dev, or neither for the embedded data, got only one of them")
+        raise ConfigError("data: expected both train and dev, or neither for the embedded data, got only one of them; "
+                          "name the other too")  # fmt: skip
 
 
 def _read_split(root: Path, name: str, format: str | None) -> list[Utterance]:
@@ -159,7 +160,11 @@ def _run(
             if not checkpoint.path.exists():
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-    write(model, end)
+    try:
+        write(model, end)
+    except ArtifactError as error:
+        raise ArtifactError(f"{error}; nothing trained is lost: --resume with the same recipe writes the model from "
+                            f"the checkpoint in {folder}") from error  # fmt: skip
     shutil.rmtree(folder)
     shown = ", ".join(f"{k} {100 * v:.2f}" for k, v in end["metrics"].items() if k != "tag_loss")
     console.print(f"best dev at step {end['best_step']}: {shown}; {end['timing']['seconds']:.0f} s; model in {output}")

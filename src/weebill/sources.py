@@ -124,7 +124,7 @@ class Mix:
     ) -> None:
         if spec.last_epoch is not None and spec.last_epoch < spec.first_epoch:
             raise ConfigError(f"data.train: {spec.path}: expected last_epoch of at least first_epoch = "
-                              f"{spec.first_epoch}, got {spec.last_epoch}")  # fmt: skip
+                              f"{spec.first_epoch}, got {spec.last_epoch}; correct one of them")  # fmt: skip
         if spec.first_epoch > self.recipe.training.epochs:
             raise ConfigError(f"data.train: {spec.path}: expected first_epoch of at most training.epochs = "
                               f"{self.recipe.training.epochs}, got {spec.first_epoch}: it would never be read; lower "

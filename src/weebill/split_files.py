@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from weebill.errors import ConfigError
-from weebill.files import numbered_lines, write_whole
+from weebill.files import numbered_lines, write_together
 from weebill.formats import span_row
 from weebill.json_lines import json_rows
 from weebill.schema import Utterance
@@ -56,7 +56,8 @@ def fold_file(
         ConfigError: Fewer than two folds, fewer rows than folds, or a row without the field.
     """
     if not 2 <= num_folds <= len(utterances):
-        raise ConfigError(f"--folds: expected 2 to {len(utterances)}, one row a fold or more, got {num_folds}")
+        raise ConfigError(f"--folds: expected 2 to {len(utterances)}, one row a fold or more, got {num_folds}; correct "
+                          f"it")  # fmt: skip
     sizes = [len(utterances) // num_folds + (fold < len(utterances) % num_folds) for fold in range(num_folds)]
     folds = _rows_of_parts(path, utterances, sizes, group_by, seed)
     for number, fold in enumerate(folds, start=1):
@@ -93,15 +94,17 @@ def _groups(path: Path, utterances: Sequence[Utterance], group_by: str) -> list[
 
 
 def _write(path: Path, utterances: Sequence[Utterance], files: Sequence[tuple[Path, str, Sequence[int]]]) -> None:
-    """Write each (file, split, rows) whole."""
+    """Write each (file, split, rows); all files or none."""
     own = {where: row for where, row in _json_lines(path) if "text" in row}
+    bodies = {}
     for file, split, rows in files:
         lines = []
         for row in rows:
             utterance = utterances[row]
             line = {**own.get(utterance.source, span_row(utterance)), "split": split}
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-        write_whole(file, "".join(lines).encode())
+        bodies[file] = "".join(lines).encode()
+    write_together(bodies)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -103,7 +103,7 @@ def _write_block(folder: Path, texts: Sequence[str], vectors_BD: Vectors) -> Non
 def _read_block(path: Path) -> Iterable[tuple[bytes, Vectors]]:
     """Return digests and vectors of a block; none of a damaged one, whose texts are read again."""
     try:
-        with np.load(path, allow_pickle=False) as block:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as block:
             digests_BN, vectors_BD = block["digests"], block["vectors"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return ()

@@ -160,7 +160,8 @@ class Tokenizer:
         """
         smallest = len(self.special_tokens) + 256
         if not smallest <= vocab_size <= self.vocab_size:
-            raise ConfigError(f"vocab_size: expected {smallest} to {self.vocab_size} to cut from, got {vocab_size}")
+            raise ConfigError(f"vocab_size: expected {smallest} to {self.vocab_size} to cut from, got {vocab_size}; "
+                              f"correct it")  # fmt: skip
         merges: bpe.Merges = {}
         known: set[int] = set()
         for pair, merged in self.merges.items():

@@ -14,6 +14,7 @@ from typing import Any
 from weebill import bpe
 from weebill.errors import ArtifactError, ConfigError
 from weebill.files import write_whole
+from weebill.model_files import parse_json
 from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 MERGE_MAP_FORMAT = "weebill-merge-map"
@@ -26,7 +27,8 @@ ROLES = {
     "unk": ("[UNK]", "<unk>"),
 }
 _NORMALIZER_TYPES = {"NFC": "nfc", "Lowercase": "lowercase"}
-_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ConfigError)
+MAX_TOKENS = 1 << 22  # no id reaches it: many times any vocabulary
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ConfigError)
 
 
 def read_tokenizer(path: Path, split_pattern: str | None) -> Tokenizer:
@@ -39,11 +41,11 @@ def read_tokenizer(path: Path, split_pattern: str | None) -> Tokenizer:
     try:
         if file.suffix == ".tiktoken":
             return _from_tiktoken(file.read_bytes(), split_pattern or "gpt2", str(file))
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtifactError(f"{file}: expected a tokenizer, got nothing there; `weebill tokenizer train … --output "
                             f"{path}` makes one") from error  # fmt: skip
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"{file}: expected a tokenizer as JSON, got {error}; copy it again") from error
     if isinstance(value, dict) and value.get("format") == MERGE_MAP_FORMAT:
         return _from_merge_map(value, str(file))
@@ -149,7 +151,11 @@ def _from_tiktoken(body: bytes, split_pattern: str, where: str) -> Tokenizer:
         pair = (parts[0], parts[1])
         merges[pair] = rank
         found[pair] = (rank, rank)
-    free = [i for i in range(max(ranks.values())) if i not in set(ranks.values())]
+    taken = set(ranks.values())
+    if len(taken) < len(ranks) or min(taken) < 0 or max(taken) >= MAX_TOKENS:
+        raise ArtifactError(f"{where}: expected distinct ranks from 0 to {MAX_TOKENS - 1:,}, got others; copy the file "
+                            f"again")  # fmt: skip
+    free = [i for i in range(max(taken)) if i not in taken]
     special_tokens = dict(zip(SPECIAL_TOKENS, free, strict=False)) if len(free) == len(SPECIAL_TOKENS) else {}
     return Tokenizer(merges, split_pattern, special_tokens, byte_ids)
 
@@ -254,6 +260,10 @@ def _from_tokenizer_json(value: Any, where: str) -> Tokenizer:
         model = value["model"]
         _refuse_other_kinds(model)
         vocabulary: dict[str, int] = model["vocab"]
+        outside = [i for i in vocabulary.values() if type(i) is not int or not 0 <= i < MAX_TOKENS]
+        outside += [t["id"] for t in value.get("added_tokens") or () if not 0 <= int(t["id"]) < MAX_TOKENS]
+        if outside:
+            raise ValueError(f"the token id {outside[0]!r}")
         special_tokens = {str(token["content"]): int(token["id"]) for token in value.get("added_tokens") or ()}
         merges: bpe.Merges = {}
         for merge in model["merges"]:

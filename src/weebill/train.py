@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from weebill.checkpoint import (
     random_states,
 )
 from weebill.config import EncoderConfig, Recipe, TrainingConfig
-from weebill.errors import ConfigError, DataError, TrainingInterrupted
+from weebill.errors import ArtifactError, ConfigError, DataError, TrainingInterrupted
 from weebill.freezing import parameter_groups, trainable_table
 from weebill.schedule import warmup_cosine
 from weebill.sent_transformer import SentenceTransformer
@@ -130,7 +130,7 @@ def fit(
         The "end" event: steps, best step and its metrics, and under "timing" what differs from run to run.
 
     Raises:
-        TrainingStopped: the loss became NaN or infinite.
+        TrainingStopped: the loss or its gradient became NaN or infinite.
         TrainingInterrupted: Ctrl-C.
         ArtifactError: no usable checkpoint to go on from.
         ConfigError: the checkpoint is of another recipe or other data, or the precision needs a GPU.
@@ -231,9 +231,7 @@ class _Run:
                 weighed = self.task.weigh(parts)
                 loss = torch.stack(list(weighed.values())).sum()
             if not torch.isfinite(loss):
-                raise TrainingStopped(f"expected a finite loss, got {loss.item()} at step {self.step + 1} (data set "
-                                      f"{plan.source}, rows {plan.rows.tolist()}); lower training.learning_rate or set "
-                                      f"training.precision to no", self.raw, self._best(), batch)  # fmt: skip
+                self._stop("loss", loss, plan, batch)
             if self.evaluation_is_due(self.step + 1) and len(weighed) > 1:
                 self.grad_norms = _shared_grad_norms(weighed, self.raw)
             if loss.requires_grad:  # not where all that the batch could teach is frozen
@@ -242,13 +240,20 @@ class _Run:
                 self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach()
                 self.counts[name] = self.counts.get(name, 0) + 1
             self.examples += len(plan.rows)
-        self.accelerator.clip_grad_norm_(self.raw.parameters(), settings.max_grad_norm)
+        norm = self.accelerator.clip_grad_norm_(self.raw.parameters(), settings.max_grad_norm)
+        if self.accelerator.scaler is None and not torch.isfinite(norm):  # a scaler skips such steps, and scales less
+            self._stop("gradient", norm, plan, batch)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         if self.step % 10 == 0:
             self.on_event({"event": "step", "step": self.step, "total_steps": self.total_steps,
                            "loss": float(loss.detach())})  # fmt: skip
+
+    def _stop(self, what: str, value: Tensor, plan: Plan, batch: Batch) -> NoReturn:
+        raise TrainingStopped(f"expected a finite {what}, got {value.item()} at step {self.step + 1} (data set "
+                              f"{plan.source}, rows {plan.rows.tolist()}); lower training.learning_rate or set "
+                              f"training.precision to no", self.raw, self._best(), batch)  # fmt: skip
 
     def evaluate(self) -> None:
         self.raw.eval()
@@ -309,8 +314,17 @@ class _Run:
 
     def restore(self) -> None:
         if self.checkpoint is None:
-            raise ConfigError("resume: expected a checkpoint to go on from, got none")
+            raise ConfigError("resume: expected a checkpoint to go on from, got none; give fit one")
         tensors, state = self.checkpoint.read()
+        try:
+            self._set(tensors, state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ArtifactError(f"{self.checkpoint.path}: expected the state of this run, got a damaged one: "
+                                f"{error!r}; delete it and start again") from error  # fmt: skip
+        for event in self.events:
+            self.on_event(event | {"again": True})
+
+    def _set(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         self.raw.load_state_dict(part(tensors, "weights"))
         self.best_weights = part(tensors, "best")
         load_optimizer(self.optimizer, part(tensors, "optimizer"))
@@ -324,8 +338,6 @@ class _Run:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.events = state["events"]
-        for event in self.events:
-            self.on_event(event | {"again": True})
 
 
 @contextmanager

@@ -8,14 +8,13 @@ Comments before the words carry what columns cannot: `# intent = x`, `# text = â
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from weebill.errors import DataError
-from weebill.files import numbered_lines, writing_whole
+from weebill.files import numbered_lines, writing_together
 from weebill.interchange import Losses, OnError, Row, Span, report_or_raise, short
 from weebill.tags import OUTSIDE, spans_from_tags
 
@@ -95,7 +94,7 @@ def write_folder(rows: Iterable[Row], folder: Path, losses: Losses) -> None:
         DataError: rows with a split and rows without one.
     """
     files = dict[str | None, list[BinaryIO]]()
-    with ExitStack() as stack:
+    with writing_together() as open_new:
         for row in rows:
             if row.split not in files:
                 if None in files or (files and row.split is None):
@@ -105,7 +104,7 @@ def write_folder(rows: Iterable[Row], folder: Path, losses: Losses) -> None:
                     raise DataError(f"{row.source}: expected a split whose name can be a folder's, got {row.split!r}; "
                                     f"rename it")  # fmt: skip
                 place = folder / (row.split or "")
-                files[row.split] = [stack.enter_context(writing_whole(place / name)) for name in FOLDER_FILES]
+                files[row.split] = [open_new(place / name) for name in FOLDER_FILES]
             offsets, tags = words_and_tags(row, "BIO", losses)
             words = " ".join(row.text[start:end] for start, end in offsets)
             if words != row.text:
