@@ -65,7 +65,7 @@ bench-server: install  ## requests/s, p50 and p99 of the server at 1, 16 and 128
 soak: install  ## five minutes of good and hostile requests, and of loading models; prints memory; MODEL=folder as above; ARGS="--minutes 60", or "--loads 10000"
 	$(BIN)/python benchmarks/soak.py $(MODEL) $(ARGS)
 
-tiny: install  ## make the model that comes with weebill, from DATA=folder and MINILM=folder or Hub name, in about an hour
+tiny: install  ## make the model that comes with weebill, from DATA=folder and MINILM=folder or Hub name, in an afternoon
 	$(BIN)/python scripts/tiny.py --data-root $(or $(DATA),$(WEEBILL_DATA)) $(if $(MINILM),--minilm $(MINILM)) $(ARGS)
 
 format: install  ## format the code
