@@ -47,7 +47,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "surrogates": lambda: b'{"inputs": "\\ud83d"}',
     "token ids": lambda: b'{"inputs": [[1, 2, 3]]}',
     "nested": lambda: b"[" * 100_000,
-    "long text": lambda: json.dumps({"inputs": "a" * 9_999}).encode(),
+    "long text": lambda: json.dumps({"inputs": "a" * 10_001}).encode(),
 }
 
 BROKEN_OFF = (b"", b"\x16\x03", b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")

@@ -64,6 +64,33 @@ def test_callers_share_passes():
     assert sizes == [MAX_BATCH_TEXTS, MAX_BATCH_TEXTS, 1]
 
 
+def test_a_long_text_counts_as_its_windows():
+    sizes = []
+    batcher = Batcher(word_table_predictor(), 1000, lambda num_texts, seconds: sizes.append(num_texts))
+    long = "play jazz at nine am " * 40  # 840 characters, 64 a window and its half: 14
+
+    async def ask_all():
+        await asyncio.gather(batcher.read([long] * 12), batcher.read(["play jazz"]))
+
+    asyncio.run(ask_all())
+    batcher.close()
+    assert sizes == [5, 6, 2]
+
+
+def test_callers_who_want_the_beginning_alone_get_it_whoever_asks_beside_them(batcher):
+    long = "play jazz at nine am " * 9
+
+    async def ask_all():
+        wishes = ["window", "truncate", "truncate", "window"]
+        return await asyncio.gather(*(batcher.read([long, "hi"], on_overflow=wish) for wish in wishes))
+
+    answers = asyncio.run(ask_all())
+    dropped = [readings[0].encoding.dropped_tokens for readings in answers]
+    assert dropped[0] == dropped[3] == 0 < dropped[1] == dropped[2]
+    assert all(readings[1].encoding.dropped_tokens == 0 for readings in answers)
+    assert not np.allclose(answers[0][0].embedding_D, answers[1][0].embedding_D)
+
+
 def test_a_large_request_holds_others_up_by_one_pass(batcher):
     order = []
 

@@ -15,6 +15,7 @@ from weebill import templates
 from weebill.config import EncoderConfig, HeadsConfig
 from weebill.formats import write_spans
 from weebill.multitask import MultiTaskModel
+from weebill.schema import Entity, Utterance
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tags import tag_vocabulary
 from weebill.tokenizer import Tokenizer
@@ -88,6 +89,33 @@ def test_evaluate_writes_a_report(model, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["rows"] == len(templates.generate()[1])
     assert 0 <= report["intent_accuracy"] <= 1 and "intent accuracy" in done.stdout
+
+
+def test_evaluate_writes_a_page_and_says_what_no_model_could_find(model, tmp_path):
+    rows = [*templates.generate()[1][:20], Utterance("play jazz", "no_such_intent", (Entity(5, 7, "genre"),))]
+    write_spans(tmp_path / "rows.jsonl", rows)
+    arguments = ("evaluate", model, "--data", tmp_path / "rows.jsonl")
+    done = run(*arguments, "--html", tmp_path / "page.html", "--json", tmp_path / "report.json")
+    assert done.returncode == 0, done.stderr
+    assert 'id="errors"' in (tmp_path / "page.html").read_text(encoding="utf-8")
+    ledger = json.loads((tmp_path / "report.json").read_text())["ledger"]
+    assert {entry["label"] for entry in ledger} >= {"no_such_intent"} and ledger[-1]["source"].endswith("rows.jsonl:21")
+    assert "intent unknown" in done.stderr and "no_such_intent" in done.stderr
+    (tmp_path / "pairs.tsv").write_text("a\tb\t0\nc\td\t1\n", encoding="utf-8")
+    done = run("evaluate", model, "--data", tmp_path / "pairs.tsv", "--html", tmp_path / "page.html")
+    assert done.returncode == 2 and "--html: expected labelled utterances, got pairs" in done.stderr
+
+
+def test_on_overflow_says_what_becomes_of_long_texts(model):
+    long = "play jazz " * 200
+    read = [run("parse", model, "hi", long, "--on-overflow", policy) for policy in ("window", "truncate", "error")]
+    ends = [
+        max((e["end"] for e in json.loads(done.stdout.splitlines()[1])["entities"]), default=0) for done in read[:2]
+    ]
+    assert ends[1] < len(long) / 2 < ends[0] and "what is beyond was not read" in read[1].stderr
+    assert read[2].returncode == 2 and "text 2 of 2: expected at most 128 tokens, got 403" in read[2].stderr
+    done = run("embed", model, "hi", "--on-overflow", "wrap")
+    assert done.returncode == 2 and "on_overflow: expected one of window, truncate, error, got 'wrap'" in done.stderr
 
 
 def test_evaluate_reads_pairs(model, tmp_path):

@@ -78,9 +78,9 @@ class Batcher:
     """Reads texts for many callers at once.
 
     A batch takes what waits, at most MAX_BATCH_TEXTS, in the order of arrival; a text that is read in windows counts as
-    that many. What a large request has beyond goes to the end of the queue, so that it holds up others by one batch
-    only. While one batch runs the next one gathers: under
-    load batches fill by themselves, and a request that is alone does not wait for others.
+    that many, and one batch reads all long texts alike. What a large request has beyond goes to the end of the queue,
+    so that it holds up others by one batch only. While one batch runs the next one gathers: under load batches fill by
+    themselves, and a request that is alone does not wait for others.
 
     Args:
         predictor: what reads.

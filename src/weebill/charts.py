@@ -23,7 +23,7 @@ Show = Callable[[float], str]
 
 def confidence_chart(bins: Sequence[ConfidenceBin]) -> str:
     """Return how many right and wrong answers have which confidence."""
-    most = max((b.count for b in bins), default=0) or 1
+    most = _round_up(max((b.count for b in bins), default=0) or 1)
     total, right = sum(b.count for b in bins), sum(b.right for b in bins)
     parts = [_y_axis(most, lambda v: f"{v:,.0f}"), _x_axis(1.0, lambda v: f"{100 * v:.0f} %"), _x_title("confidence")]
     for b in bins:
@@ -52,7 +52,7 @@ def line_chart(title: str, series: Series, mark: float | None = None) -> str:
     points = [p for some in series.values() for p in some if math.isfinite(p[1])]
     if not points:
         return ""
-    last, top = max(x for x, _ in points) or 1, max(max(y for _, y in points), 1e-12)
+    last, top = max(x for x, _ in points) or 1, _round_up(max(max(y for _, y in points), 1e-12))
     low = min(0.0, min(y for _, y in points))
     parts = [_y_axis(top, lambda v: f"{v:.3g}", low), _x_axis(last, lambda v: f"{v:,.0f}"), _x_title("step")]
     if mark is not None:
@@ -95,6 +95,17 @@ def confusion_matrix(counts: Mapping[tuple[str, str], int], classes: Sequence[st
     says = f"Confusion matrix of {len(classes)} intents; the tables below have its numbers"
     return (f'<svg class="matrix" viewBox="0 0 {left + edge + 4} {top + edge + 4}" role="img" aria-label="{says}">'
             f"{''.join(parts)}</svg>")  # fmt: skip
+
+
+def _round_up(value: float) -> float:
+    """Return a number not below `value` that has round quarters.
+
+    Example:
+        >>> [_round_up(x) for x in (0.93, 2.6, 678)]
+        [1.0, 4.0, 800.0]
+    """
+    unit = 10.0 ** math.floor(math.log10(value))
+    return next(unit * step for step in (1, 2, 4, 8, 10) if unit * step >= value)
 
 
 def _svg(parts: Sequence[str], says: str) -> str:

@@ -367,7 +367,7 @@ def run_server(app: FastAPI, bound: socket.socket, console: Console) -> None:
     """Answer requests until SIGTERM or Ctrl-C, then finish what was accepted and return."""
     host, port = bound.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    logging.getLogger("weebill.data").setLevel(logging.ERROR)  # of truncation; it is in the answers
+    logging.getLogger("weebill").setLevel(logging.ERROR)  # of truncation; it is in the answers
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws="none",
                             timeout_graceful_shutdown=STOP_SECONDS)  # fmt: skip
     line = f"{app.title} at {address} (playground /, endpoints /docs); Ctrl-C stops it"
