@@ -144,7 +144,7 @@ REFUSED = {
     "no shape": (_change("config.json", hidden_size=None), "got one without 'hidden_size'"),
     "odd heads": (_change("config.json", num_attention_heads=3), "multiple of num_heads=3, got 32"),
     "not a number": (_change("config.json", max_position_embeddings="40"), "expected a BERT's configuration, got"),
-    "missing": (_weights(lambda w: w.pop("encoder.layer.1.attention.self.key.bias")), "layer.1.*key.bias', which is m"),
+    "missing": (_weights(lambda w: w.pop("encoder.layer.1.attention.self.key.bias")), "layer.1.*key.bias', got none"),
     "no positions": (_weights(lambda w: w.pop(POSITIONS)), "position_embeddings.weight', got none"),
     "shape": (_change("config.json", intermediate_size=64), r"of shape \(64, 32\), got \(48, 32\)"),
     "few words": (_weights(lambda w: w.update({WORDS: w[WORDS][:9]})), r"word_embeddings.*got \(9, 32\)"),
