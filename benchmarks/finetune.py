@@ -161,7 +161,7 @@ def main() -> None:
         }
     )
     table = Table("", "examples/s", "examples per processor s", "ratio", "ratio, processor time",
-                  title=f"{arguments.epochs} × {len(rows):,} utterances, {torch.get_num_threads()} threads")  # fmt: skip
+                  title=f"{arguments.epochs} × {len(rows):,} texts, {torch.get_num_threads()} threads")  # fmt: skip
     ours = found["weebill finetune"]
     for name, (wall, cpu) in found.items():
         examples = arguments.epochs * len(rows)
