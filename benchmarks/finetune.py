@@ -1,15 +1,16 @@
 """Fine-tuning against a plain torch loop in one run; prints examples/s and the ratio.
 
-python benchmarks/finetune.py [--data FILE[#SPLIT]] [--rows N] [--threads N] [--profile]       (or: make bench-finetune)
+python benchmarks/finetune.py [--data FILE[#SPLIT]] [--rows N] [--epochs N] [--threads N] [--profile]
+(or: make bench-finetune)
 
-Both train intent and tags on the same utterances, one epoch each time, at the default shape (4 layers, 8 heads, 64
+Both train intent and tags on the same utterances, EPOCHS epochs each time, at the default shape (4 layers, 8 heads, 64
 dimensions, BiLSTM of 64 and MLP), with the same tokenizer, batch size, losses (cross-entropy of both, tag classes
 weighted by rarity), dropout, AdamW, gradient clipping and rates. The plain loop is what one writes first: nn.Embedding,
 nn.TransformerEncoder(batch_first=True), nn.LSTM(bidirectional=True), a DataLoader that shuffles and pads each batch to
 its longest row. weebill's is `finetune` as `weebill finetune` calls it, its batching by length and all.
 
-Whatever each does on the way counts: tokenizing and aligning labels (once for an epoch here, which more epochs would
-share), batching, training. Neither evaluates, but for two texts at weebill's end. Peers take turns, so that a slow
+Whatever each does on the way counts: tokenizing and aligning labels (weebill's for both, once), batching, training.
+Neither evaluates, but for two texts at weebill's end. Peers take turns, so that a slow
 moment of the machine hits both; processor time is shown too, which other programs change little.
 """
 
@@ -18,6 +19,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +74,7 @@ class PlainModel(nn.Module):
 
 
 def train_plain(recipe: FinetuneRecipe, rows: Sequence[Utterance], tokenizer: Tokenizer) -> None:
-    """Train one epoch, as a user of torch would."""
+    """Train as a user of torch would."""
     torch.manual_seed(recipe.seed)
     settings = recipe.training
     intents, labels = data.labels_of(rows)
@@ -95,10 +97,10 @@ def train_plain(recipe: FinetuneRecipe, rows: Sequence[Utterance], tokenizer: To
     model = PlainModel(recipe, tokenizer.vocab_size, len(intents), len(tags)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     loader = DataLoader(examples, batch_size=settings.batch_size, shuffle=True, collate_fn=collate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=len(loader))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=len(loader) * settings.epochs)
     intent_loss = nn.CrossEntropyLoss()
     tag_loss = nn.CrossEntropyLoss(weight=weights_L, ignore_index=MISSING)
-    for input_ids_BT, tags_BT, intents_B in loader:
+    for input_ids_BT, tags_BT, intents_B in chain.from_iterable(loader for _ in range(settings.epochs)):
         intents_BC, tags_BTL = model(input_ids_BT, input_ids_BT == tokenizer.pad_id)
         loss = intent_loss(intents_BC, intents_B) + tag_loss(tags_BTL.flatten(0, 1), tags_BT.flatten())
         optimizer.zero_grad()
@@ -126,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="labelled utterances; default: the embedded ones")
     parser.add_argument("--rows", type=int, help="a sample of so many; default: all")
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--threads", type=int, help="default: torch's")
     parser.add_argument("--profile", action="store_true", help="show where weebill's time goes instead")
     arguments = parser.parse_args()
@@ -139,7 +142,7 @@ def main() -> None:
     if arguments.rows:
         chosen = np.random.default_rng(0).permutation(len(rows))[: arguments.rows]
         rows = [rows[i] for i in chosen.tolist()]
-    recipe = FinetuneRecipe.model_validate({"training": {"epochs": 1, "evals": 1, "batch_size": 64}})
+    recipe = FinetuneRecipe.model_validate({"training": {"epochs": arguments.epochs, "evals": 1}})
     tokenizer = Tokenizer.packaged()
 
     def train_weebill() -> None:
@@ -158,10 +161,11 @@ def main() -> None:
         }
     )
     table = Table("", "examples/s", "examples per processor s", "ratio", "ratio, processor time",
-                  title=f"fine-tuning, {len(rows):,} utterances, {torch.get_num_threads()} threads")  # fmt: skip
+                  title=f"{arguments.epochs} × {len(rows):,} texts, {torch.get_num_threads()} threads")  # fmt: skip
     ours = found["weebill finetune"]
     for name, (wall, cpu) in found.items():
-        table.add_row(name, f"{len(rows) / wall:,.0f}", f"{len(rows) / cpu:,.0f}", f"{wall / ours[0]:.2f}",
+        examples = arguments.epochs * len(rows)
+        table.add_row(name, f"{examples / wall:,.0f}", f"{examples / cpu:,.0f}", f"{wall / ours[0]:.2f}",
                       f"{cpu / ours[1]:.2f}")  # fmt: skip
     console.print(table)
 

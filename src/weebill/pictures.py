@@ -115,7 +115,7 @@ def training_curves(events: Sequence[Mapping[str, Any]]) -> bytes:
     figure = new_figure(14 if with_norms else 11, 3.6)
     losses, scores, rates, *norms = figure.subplots(1, 4 if with_norms else 3)
     drawn = [(losses, "losses", "training loss"), (scores, "metrics", "dev score")]
-    drawn += [(axes, "grad_norms", "gradient norm in the encoder") for axes in norms]
+    drawn += [(axes, "grad_norms", "gradient norm, shared weights") for axes in norms]
     for axes, kind, title in drawn:
         for name in dict.fromkeys(name for row in rows for name in row.get(kind, {})):
             points = [(row["step"], row[kind][name]) for row in rows if name in row.get(kind, {})]
