@@ -164,7 +164,10 @@ def test_pictures(tmp_path):
     assert "<svg" in (tmp_path / "map.svg").read_text(encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"expected a picture named \.png"):
         plot_label_map(vectors, ["x"] * 40, "compass", tmp_path / "map.xyz")
-    report = EvalReport(2, 0.5, *[None] * 9, by_label={}, intervals={})
+    empty = {"by_label": {}, "by_intent": {}, "intervals": {}}
+    report = EvalReport(
+        **dict.fromkeys(f.name for f in fields(EvalReport)) | empty | {"rows": 2, "intent_accuracy": 0.5}
+    )
     draw_utterances(Compass(), [Utterance("east", "turn"), Utterance("west")], report, "compass", tmp_path)
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
