@@ -46,7 +46,7 @@ def blocks(page: str) -> list[Block]:
     for i, token in enumerate(tokens):
         if token.type not in ("fence", "code_block"):
             continue
-        language = token.info.strip() if token.type == "fence" else "indented"
+        language = token.info.strip() if token.type == "fence" else "bash"
         before = tokens[i - 1] if i else None
         comment = _NOT_RUN.fullmatch(before.content.strip()) if before and before.type == "html_block" else None
         name = re.fullmatch(r"`([\w.-]+)`:", tokens[i - 2].content) if i > 1 and tokens[i - 2].type == "inline" else None

@@ -57,17 +57,19 @@ def test_blocks(page, at_desk, monkeypatch):
         assert block.language in LANGUAGES, f"{block.where}: expected one of {LANGUAGES}, got {block.language!r}"
         if block.file:
             Path(block.file).write_text(block.body, encoding="utf-8")
-        elif block.language == "python":
+        if block.language == "python":
             run_python(block, names)
         elif block.language == "bash":
             for command in split_commands(block.body):
+                if "…" in command:  # an example that leaves something out
+                    continue
                 answer = run_command(command, block.where, bool(block.not_run), at_desk, monkeypatch) or answer
         elif block.language == "console":
             check_console(block, at_desk, monkeypatch)
         elif block.language == "toml":
             task = check_recipe(block, task)
         elif block.language == "json" and answer:
-            assert fits(block.body, answer), f"{block.where}: expected {answer}"
+            assert fits(*(re.sub(r"\s", "", text) for text in (block.body, answer))), f"{block.where}: got {answer}"
             answer = ""
 
 
@@ -176,8 +178,11 @@ def run_command(words, where, not_run, desk, monkeypatch):
     return ""
 
 
-def parsed(words, where):
-    """Parse a command of weebill with its own parser; returns (name, context)."""
+def parsed(words, where, whole=True):
+    """Parse a command of weebill with its own parser; returns (name, context), None of one that is not to be run.
+
+    Only part of a command, such as `weebill data split --group-by template`, may lack what is needed beside it.
+    """
     context, command = typer.Context(COMMANDS, info_name="weebill"), COMMANDS
     while hasattr(command, "commands"):
         name, words = words[0], words[1:]
@@ -188,6 +193,8 @@ def parsed(words, where):
         except typer.Exit:
             return name, None  # --help
         except Exception as error:
+            if not whole and re.match(r"Missing parameter|Option .* requires an argument", str(error)):
+                return name, None
             pytest.fail(f"{where}: weebill {name} {shlex.join(words)}: {error}")
         words = [*getattr(context, "_protected_args", []), *context.args] if hasattr(command, "commands") else []
     return name, context
@@ -277,7 +284,8 @@ def check_console(block, desk, monkeypatch):
             continue
         result = CliRunner().invoke(app, words[1:])
         assert result.exit_code == 0, f"{block.where}: {line}: {result.exception} {result.output}"
-        assert fits(expected, result.output), f"{block.where}: {line} gives\n{result.output}"
+        shown = fits(expected, result.stdout) or fits(expected, result.output)
+        assert shown, f"{block.where}: {line} gives\n{result.output}"
 
 
 def check_recipe(block, task):
@@ -305,8 +313,8 @@ def test_commands_in_running_text(page):
             continue
         if words[0] in RECIPES and "--output" not in words:
             words += ["--output", "DIR"]
-        name, context = parsed(words, where)
-        if name in RECIPES:
+        name, context = parsed(words, where, whole=False)
+        if name in RECIPES and context:
             check_recipe_of(name, context, where)
 
 
