@@ -98,7 +98,10 @@ def _meaning(field: FieldInfo) -> str:
     parts = [field.description or ""]
     for part in (field.annotation, *get_args(field.annotation)):
         if get_origin(part) is Literal:
-            parts.append(("any of " if _is_list(field.annotation) else "one of ") + ", ".join(f"`{choice}`" for choice in get_args(part)))
+            parts.append(
+                ("any of " if _is_list(field.annotation) else "one of ")
+                + ", ".join(f"`{choice}`" for choice in get_args(part))
+            )
     signs = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     bounds = [f"{words} {getattr(rule, sign):g}" for rule in field.metadata for sign, words in signs.items()
               if getattr(rule, sign, None) is not None]  # fmt: skip

@@ -49,7 +49,9 @@ def blocks(page: str) -> list[Block]:
         language = token.info.strip() if token.type == "fence" else "bash"
         before = tokens[i - 1] if i else None
         comment = _NOT_RUN.fullmatch(before.content.strip()) if before and before.type == "html_block" else None
-        name = re.fullmatch(r"`([\w.-]+)`:", tokens[i - 2].content) if i > 1 and tokens[i - 2].type == "inline" else None
+        name = (
+            re.fullmatch(r"`([\w.-]+)`:", tokens[i - 2].content) if i > 1 and tokens[i - 2].type == "inline" else None
+        )
         found.append(Block(page, token.map[0] + 1, language, token.content, comment[1] if comment else "",
                            name[1] if name else ""))  # fmt: skip
     return found

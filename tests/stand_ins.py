@@ -62,7 +62,9 @@ class StandIns:
             write_spans(folder / "dev.jsonl", dev)
         massive = here / "data" / "massive"
         massive.mkdir()
-        lines = [_massive_line(i, u, part) for part, us in (("train", rows), ("dev", dev[:60])) for i, u in enumerate(us)]
+        lines = [
+            _massive_line(i, u, part) for part, us in (("train", rows), ("dev", dev[:60])) for i, u in enumerate(us)
+        ]
         (massive / "en-US.jsonl").write_text("".join(lines), encoding="utf-8")
         shutil.copytree(massive, here / "massive")
 
