@@ -53,8 +53,8 @@ def recipes() -> str:
     """Return tables of the keys of each kind of recipe, with default, range and meaning."""
     out = ["# Recipes\n", "A recipe is a TOML file, or the name of one that comes along: "
            + ", ".join(f"`{name}`" for name in recipe_names()) + ".\n`--set section.key=value` overrides a key on the "
-           "command line, where lists are JSON. An unknown key is an error that names the\nnearest known one. A missing "
-           "key has its default. What each command reads:\n"]  # fmt: skip
+           "command line, where lists are JSON. An unknown key is an error that names the\nnearest known one. A "
+           "missing key has its default. What each command reads:\n"]  # fmt: skip
     for kind in (PretrainRecipe, FinetuneRecipe, DistillRecipe):
         task = kind.model_fields["task"].default
         out.append(f"## `weebill {task}`\n\n{kind.__doc__}\n")
@@ -62,8 +62,11 @@ def recipes() -> str:
             if section:
                 out.append(f"### `[{section}]` of {task}\n\n{model.__doc__}\n")
             out.append("| key | default | meaning |\n|---|---|---|")
-            rows = [f"| `{name}` | {_default(field)} | {_meaning(field)} |" for name, field in model.model_fields.items()
-                    if name != "task" and (_section(field.annotation) is None or _is_list(field.annotation))]  # fmt: skip
+            rows = [
+                f"| `{name}` | {_default(field)} | {_meaning(field)} |"
+                for name, field in model.model_fields.items()
+                if name != "task" and (_section(field.annotation) is None or _is_list(field.annotation))
+            ]
             out.append("\n".join(rows) + "\n")
     return "\n".join(out).rstrip() + "\n"
 
@@ -118,8 +121,8 @@ def files() -> str:
         first, _, _ = (ast.get_docstring(ast.parse(body)) or "").partition("\n\n")
         sentence = " ".join(first.split()).replace("|", r"\|")
         rows.append(f"| [{path.name}](../../src/weebill/{path.name}) | {sentence} |")
-    return ("# Every file in a sentence\n\nThe first line of each file says what it does and what it does not; these are "
-            "those lines.\nIn which order to read them: [the road and its rooms](index.md).\n\n"
+    return ("# Every file in a sentence\n\nThe first line of each file says what it does and what it does not; these "
+            "are those lines.\nIn which order to read them: [the road and its rooms](index.md).\n\n"
             "| file | |\n|---|---|\n" + "\n".join(rows) + "\n")  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Docstrings as the site reads them: `Example:` is a section of examples there too. An extension of griffe, mkdocs.yml."""
+"""Docstrings as the site reads them: `Example:` begins examples there too. A griffe extension, see mkdocs.yml."""
 
 import re
 from typing import Any

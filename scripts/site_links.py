@@ -12,8 +12,11 @@ from typing import Any
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTED = {name for page in (ROOT / "docs" / "reference").glob("*.md")
-              for name in re.findall(r"^::: weebill\.(\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE)}  # fmt: skip
+DOCUMENTED = {
+    name
+    for page in (ROOT / "docs" / "reference").glob("*.md")
+    for name in re.findall(r"^::: weebill\.(\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+}
 OUTWARD = re.compile(r"\]\(((?:\.\./)+[^)#\s]+)\)")
 
 

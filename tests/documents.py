@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -90,7 +91,7 @@ def paths_in_text(page: str) -> Iterator[tuple[int, str]]:
 def anchors(page: str) -> set[str]:
     """Return the anchors of a page's headings, as code hosts and mkdocs make them."""
     tokens, found = _tokens(page), set()
-    for heading, inline in zip(tokens, tokens[1:], strict=False):
+    for heading, inline in pairwise(tokens):
         if heading.type == "heading_open":
             text = "".join(child.content for child in inline.children or ())
             found.add(re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-"))

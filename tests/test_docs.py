@@ -21,6 +21,7 @@ import httpx
 import numpy as np
 import pytest
 import typer
+from typer.exceptions import TyperException
 from typer.testing import CliRunner
 
 import documents
@@ -28,6 +29,7 @@ from documents import ROOT, blocks
 from stand_ins import StandIns
 from weebill.cli import app
 from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, load_recipe, parse_recipe
+from weebill.errors import WeebillError
 from weebill.predictor import load
 
 RECIPES = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe, "distill": DistillRecipe}
@@ -77,7 +79,7 @@ def test_blocks(page, at_desk, monkeypatch):
 
 
 def run_python(block, names):
-    """Run a block statement by statement; a comment behind a value says what it is, one below a print what it prints."""
+    """Run a block statement by statement; a comment behind or below says what a value is, or what is printed."""
     tree = ast.parse(block.body, block.where)
     if block.not_run:
         check_imports(tree, block.where)
@@ -192,7 +194,7 @@ def parsed(words, where, whole=True):
             context = command.make_context(name, list(words), parent=context)
         except typer.Exit:
             return name, None  # --help
-        except Exception as error:
+        except TyperException as error:
             if not whole and re.match(r"Missing parameter|Option .* requires an argument", str(error)):
                 return name, None
             pytest.fail(f"{where}: weebill {name} {shlex.join(words)}: {error}")
@@ -206,7 +208,7 @@ def check_recipe_of(name, context, where):
     if not re.fullmatch(r"[A-Z]+", values["recipe"]):
         try:
             load_recipe(values["recipe"], RECIPES[name], values["set"] or ())
-        except Exception as error:
+        except WeebillError as error:
             pytest.fail(f"{where}: {error}")
 
 
@@ -278,7 +280,7 @@ def check_console(block, desk, monkeypatch):
         line, _, expected = part.partition("\n")
         words = shlex.split(line)
         assert words[0] == "weebill", f"{block.where}: expected a command of weebill, got {line}"
-        name, context = parsed(words[1:], block.where)
+        name, _ = parsed(words[1:], block.where)
         if block.not_run or name in PARSED_ONLY or name in RECIPES:
             run_weebill(words[1:], block.where, True, desk)
             continue

@@ -1,4 +1,4 @@
-"""The documentation as a site: builds without a warning, and a browser that opens it asks no other host for anything."""
+"""The documentation as a site: builds without a warning, and asks no other host for anything."""
 
 import os
 import re

@@ -1,5 +1,6 @@
-"""Draws the road, docs/images/road.svg: python docs/images/road.py. Boxes have a ground of their own, for light and dark."""
+"""Draws the road, docs/images/road.svg: python docs/images/road.py. Boxes bring their own ground, light or dark."""
 
+from itertools import pairwise
 from pathlib import Path
 
 WIDTH, HEIGHT = 1080, 400
@@ -60,7 +61,8 @@ def box(x: float, y: float, width: float, height: float, title: str, lines: list
     """Return a box with a title and lines of text."""
     rows = [f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="9" fill="{GROUND}" stroke="{LINE}"'
             f' stroke-width="1.6"/>',
-            f'<text x="{x + 11}" y="{y + 27}" font-size="18" font-weight="600" fill="{INK}">{title}</text>']  # fmt: skip
+            f'<text x="{x + 11}" y="{y + 27}" font-size="18" font-weight="600" fill="{INK}">{title}</text>',
+            ]  # fmt: skip
     for i, line in enumerate(lines):
         at = y + 50 + 20 * i
         rows.append(f'<text x="{x + 11}" y="{at}" font-size="15" fill="{INK}" xml:space="preserve">{line}</text>')
@@ -69,9 +71,7 @@ def box(x: float, y: float, width: float, height: float, title: str, lines: list
 
 def arrows(row: list[tuple[int, int, str, list[str]]], y: float) -> list[str]:
     """Return an arrow from each box to the next."""
-    return [
-        path(f"M{x + width + 4} {y:g} H{after[0] - 6}") for (x, width, *_), after in zip(row, row[1:], strict=False)
-    ]
+    return [path(f"M{x + width + 4} {y:g} H{after[0] - 6}") for (x, width, *_), after in pairwise(row)]
 
 
 def path(d: str, dashed: bool = False) -> str:
