@@ -120,7 +120,7 @@ def files() -> str:
         body = path.read_text(encoding="utf-8")
         first, _, _ = (ast.get_docstring(ast.parse(body)) or "").partition("\n\n")
         sentence = " ".join(first.split()).replace("|", r"\|")
-        rows.append(f"| [{path.name}](../../src/weebill/{path.name}) | {sentence} |")
+        rows.append(f"| [`{path.name}`](../../src/weebill/{path.name}) | {sentence} |")
     return ("# Every file in a sentence\n\nThe first line of each file says what it does and what it does not; these "
             "are those lines.\nIn which order to read them: [the road and its rooms](index.md).\n\n"
             "| file | |\n|---|---|\n" + "\n".join(rows) + "\n")  # fmt: skip
