@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 TEXT ?= $(WEEBILL_DATA)/wiki/enwiki-sample.txt.gz
-.PHONY: help install lock lowest errors fuzz demo test lint compat bench-tokenizer bench-encoder bench-finetune bench-inference bench-server soak tiny format clean
+.PHONY: help install lock lowest errors fuzz demo test lint compat bench-tokenizer bench-encoder bench-finetune bench-inference bench-server soak tiny docs format clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -67,6 +67,11 @@ soak: install  ## five minutes of good and hostile requests, and of loading mode
 
 tiny: install  ## make the model that comes with weebill, from DATA=folder and MINILM=folder or Hub name, in an afternoon
 	$(BIN)/python scripts/tiny.py --data-root $(or $(DATA),$(WEEBILL_DATA)) $(if $(MINILM),--minilm $(MINILM)) $(ARGS)
+
+docs: install  ## write the generated pages and numbers, build the documentation into build/site, and fail on any broken link
+	$(BIN)/python scripts/generate_pages.py
+	$(BIN)/python scripts/write_numbers.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: install  ## format the code
 	$(BIN)/ruff format .

@@ -2,7 +2,7 @@
 
 import sys
 import zlib
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest

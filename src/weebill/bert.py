@@ -1,7 +1,7 @@
 """A BERT of anybody's, from a folder or the Hugging Face Hub, as a StoredModel. Runs no model and unpickles nothing.
 
 What is read: a BertModel, alone or under a task head, or a sentence-transformers model made of Transformer + Pooling
-(cls or mean) [+ Dense] [+ Normalize]. What would not give the same embeddings is refused.
+(cls or mean), then perhaps Dense and Normalize. What would not give the same embeddings is refused.
 """
 
 import re
