@@ -64,7 +64,7 @@ FLOORS = [
     {"comparison", "export", "conversion", "mending", "http_guard"},
     {"serve"},
     {"report", "pictures", "checking"},
-    {"embedding_pictures", "check_report"},
+    {"embedding_pictures", "check_report", "attention_maps"},
     {"train"},
     {"pretraining", "finetuning"},
     {"distilling"},
