@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 TEXT ?= $(WEEBILL_DATA)/wiki/enwiki-sample.txt.gz
-.PHONY: help install demo test lint compat bench-tokenizer bench-encoder bench-inference bench-server soak tiny format clean
+.PHONY: help install demo test lint notebooks compat bench-tokenizer bench-encoder bench-inference bench-server soak tiny format clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -19,6 +19,9 @@ demo: install  ## train, evaluate and try a model on the embedded data, about a 
 
 test: lint  ## lint, types, tests
 	$(BIN)/python -m pytest
+
+notebooks: install  ## run the three notebooks at full size, save them with outputs; NOTEBOOKS="notebooks/….py …" for some of them
+	$(BIN)/python scripts/notebooks.py $(NOTEBOOKS)
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .
