@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom at small size; what is saved is the text beside it, with outputs of any machine."""
+"""The notebooks run from top to bottom at small size; what is saved is the text beside it, with its outputs."""
 
 import importlib.util
 import sys
