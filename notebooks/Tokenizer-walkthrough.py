@@ -193,7 +193,8 @@ print("learn_merges gives the same", len(merges), "merges in the same order")
 # ## 4. Learning from a real text
 #
 # The same on a text worth the name. The vocabulary counts four special tokens ([PAD], [CLS], [SEP], [MASK]), the 256
-# bytes, and then a token for each merge.
+# bytes, and then a token for each merge. A text that repeats itself can run out of pairs to merge before the
+# vocabulary is full, as the grammar's utterances do.
 
 # %%
 utterances = [u.text for u in templates.generate(600 if SMALL else 7_000)[0]]
@@ -212,16 +213,16 @@ print(f"Wikipedia, as shipped: {Tokenizer.packaged().vocab_size:,} tokens")
 
 # %% [markdown]
 # A tokenizer is a portrait of what it read. The first merges are much the same everywhere, since they are the
-# commonest letter pairs of English. The longest tokens, which are runs of text that were frequent enough to be worth
-# a token each, tell the sources apart at a glance.
+# commonest letter pairs of English (the manual adds its indentation and its ruled lines). The longest tokens, which
+# are runs of text that were frequent enough to be worth a token each, tell the sources apart at a glance.
 
 # %%
 table = Table("learned from", "first merges", "longest tokens", show_lines=True)
 for name, tokenizer in trained.items():
     first = [tokenizer.token_name(merged) for merged in list(tokenizer.merges.values())[:8]]
     spelled = [tokenizer.token_bytes(i).decode("utf-8", "replace") for i in range(260, tokenizer.vocab_size)]
-    words_only = [piece for piece in spelled if piece.strip().isalpha()]
-    table.add_row(name, " ".join(first), ", ".join(repr(t) for t in sorted(words_only, key=len, reverse=True)[:5]))
+    long_words = sorted({t.strip() for t in spelled if t.strip().isalpha()}, key=lambda t: (-len(t), t))
+    table.add_row(name, " ".join(first), ", ".join(long_words[:5]))
 show(table)
 
 # %% [markdown]
@@ -269,8 +270,8 @@ for text in ("naïve café ☕", "おはよう", "\x00\t  two  spaces ", "typed 
 #
 # A model that finds a date in tokens 5 to 6 must say where that is in the **text**. So each token carries its
 # half-open span of characters. Three things to see in the table: the space before a word is not part of its span;
-# special tokens have empty spans; and the tokens of one emoji, three of its bytes each at most, share the span of the
-# character they are parts of.
+# special tokens have empty spans; and the three tokens of ☕, which hold one byte of it each, share the span of the
+# whole character.
 
 # %%
 text = "Café ☕ at nine"
@@ -351,9 +352,9 @@ plt.show()
 show(table)
 
 # %% [markdown]
-# At the right end every curve falls off: a few bytes that the text never uses, and, as the vocabulary grows, ever
-# more tokens that are met a handful of times. Their embeddings stay close to where they started. So a small model on
-# little data wants a small vocabulary; weebill's recipes use 4,096 to 8,192.
+# At the right end every curve falls off: bytes that the text never uses, which weigh most in the smallest vocabulary,
+# and, as the vocabulary grows, ever more tokens that are met a handful of times. Their embeddings stay close to where
+# they started. So a small model on little data wants a small vocabulary; weebill's recipes use 4,096 to 8,192.
 #
 # ## 8. Beside `tokenizers` and tiktoken
 #
@@ -425,9 +426,7 @@ with tempfile.TemporaryDirectory() as folder:
     for path in sorted(Path(folder).iterdir()):
         print(f"{path.name}: {path.stat().st_size:,} bytes")
     again = Tokenizer.load(folder)
-    start = (Path(folder) / "bpe_merged.json").read_text(encoding="utf-8")[:70]
 print("same tokens after loading:", again.encode(sentence) == mine.encode(sentence))
-print(start, "…")
 
 # %% [markdown]
 # From here, `Pretrain_SentenceTransformer.ipynb` gives each token a vector and trains an encoder to make sense of

@@ -86,8 +86,8 @@ for utterance in train[:4]:
 # The model reads tokens, so each token needs a tag. **BIO** tags say whether a token *begins* an entity (`B-time`),
 # is *inside* one (`I-time`), or *outside* all of them (`O`). The tokenizer gives every token's span of characters,
 # and `align` puts the two together. The sentence below holds a city that the training data does not know, so it falls
-# into several tokens: the first gets `B-city`, those that go on with it `I-city`. `[CLS]` and `[SEP]` stand for no
-# characters and get no tag; their label is the number that the loss ignores.
+# into several tokens: the first gets `B-city`, those that go on with it `I-city`. Tokens that stand for no
+# characters, as `[CLS]`, `[SEP]` and a lone space do, get no tag; their label is the number that the loss ignores.
 
 # %%
 tokenizer = Tokenizer.train((u.text for u in train), 600 if SMALL else 1_024, normalizers=["lowercase"])
@@ -133,10 +133,10 @@ for lost in misaligned:
 # %% [markdown]
 # ## 3. Class imbalance
 #
-# Two things are unbalanced in such data. **Tags**: most tokens are `O`, and each entity's tags share what is left.
-# **Intents**: in real logs a few make up most of the traffic. The embedded data have as many utterances of every
-# intent by construction, so for this section we thin them out: the second intent keeps half of its utterances, the
-# third a third, and so on.
+# Two things are unbalanced in such data. **Tags**: `O` is far more frequent than any other, and all entities share
+# what is left. **Intents**: in real logs a few make up most of the traffic. The embedded data have as many utterances
+# of every intent by construction, so for this section we thin them out: the second intent keeps half of its
+# utterances, the third a third, and so on.
 
 # %%
 if DATA:
@@ -181,10 +181,36 @@ left.legend(), right.legend()
 plt.show()
 
 # %% [markdown]
-# What is it worth? Two short runs on the skewed data, the same but for the sampler, scored separately on the frequent
-# half of the intents and the rare half. What the rare ones win, the frequent ones may pay for: every rare row drawn
-# again is a frequent row not drawn. (One seed each. Weighting tags is a trade of the same kind, recall against
-# precision; `docs/experiments.md` has a table of it, and why the default is as low as it is.)
+# What is it worth? That takes a model, and a model an encoder to start from. This one is pretrained for a few
+# seconds, as in `Pretrain_SentenceTransformer.ipynb`, here on paraphrases that the embedded grammar writes.
+
+# %%
+pretraining = load_recipe(
+    "demo-pretrain",
+    PretrainRecipe,
+    [
+        "encoder.pooling=mean",
+        "training.embedding_learning_rate=2e-2",
+        f"training.epochs={1 if SMALL else 3}",
+        *(["encoder.num_layers=2"] if SMALL else []),
+    ],
+)
+triplets = templates.paraphrase_triplets("train", 100 if SMALL else 1_600)
+mix = Mix(pretraining)
+mix.add_pairs(
+    Source(path="embedded paraphrases"),
+    [ScoredPair(anchor, other, score) for anchor, p, n in triplets for other, score in ((p, 1.0), (n, 0.0))],
+)
+encoder, end = pretrain(pretraining, mix, templates.paraphrase_pairs("dev", 300), lambda event: None, tokenizer)
+encoder.save(FOLDER / "pretrained")
+START = f"start={FOLDER / 'pretrained'}"
+print(f"pretrained for {end['steps']} steps; dev Spearman {100 * end['metrics']['spearman']:.1f}")
+
+# %% [markdown]
+# Two runs on the skewed data, the same but for the sampler, scored separately on the frequent half of the intents and
+# the rare half. What the rare ones win, the frequent ones may pay for: every rare row drawn again is a frequent row
+# not drawn. (One seed each. Weighting tags is a trade of the same kind, recall against precision;
+# `docs/experiments.md` has a table of it, and why the default is as low as it is.)
 
 # %%
 SETTINGS = [
@@ -208,10 +234,11 @@ def run(rows, *overrides, tokenizer=tokenizer):
     return predictor, model, events
 
 
+MANY = () if SMALL or DATA else ("training.epochs=24",)  # there are few rows
 frequent = {intents[i] for i in order[: len(order) // 2]}
 table = Table("sampler", "intents right, frequent half", "rare half", title="accuracy on dev")
 for power in (0.0, 1.0):
-    predictor, _, _ = run(skewed, f"loss.intent_sampling_power={power}")
+    predictor, _, _ = run(skewed, START, f"loss.intent_sampling_power={power}", *MANY)
     right = {True: [], False: []}
     for utterance, prediction in zip(dev, predictor.parse([u.text for u in dev], show_progress=False), strict=True):
         right[utterance.intent in frequent].append(utterance.intent == prediction.intent)
@@ -227,30 +254,7 @@ show(table)
 # ```
 #
 # B texts, T tokens, D hidden dimensions, C intents, L tags. The losses of the two heads are added, and both send
-# their gradients into the encoder. It starts from an encoder that has been pretrained for a few seconds, as in
-# `Pretrain_SentenceTransformer.ipynb`, here on paraphrases of the embedded grammar.
-
-# %%
-pretraining = load_recipe(
-    "demo-pretrain",
-    PretrainRecipe,
-    [
-        "encoder.pooling=mean",
-        "training.embedding_learning_rate=2e-2",
-        f"training.epochs={1 if SMALL else 3}",
-        *(["encoder.num_layers=2"] if SMALL else []),
-    ],
-)
-triplets = templates.paraphrase_triplets("train", 100 if SMALL else 1_600)
-mix = Mix(pretraining)
-mix.add_pairs(
-    Source(path="embedded paraphrases"),
-    [ScoredPair(anchor, other, score) for anchor, p, n in triplets for other, score in ((p, 1.0), (n, 0.0))],
-)
-encoder, end = pretrain(pretraining, mix, templates.paraphrase_pairs("dev", 300), lambda event: None, tokenizer)
-encoder.save(FOLDER / "pretrained")
-START = f"start={FOLDER / 'pretrained'}"
-print(f"pretrained for {end['steps']} steps; dev Spearman {100 * end['metrics']['spearman']:.1f}")
+# their gradients into the encoder. It starts from the encoder pretrained above.
 
 # %% [markdown]
 # Now both tasks at once, with every part free to move. The left curve shows the two losses side by side: neither
@@ -289,7 +293,7 @@ for axes, metric in zip(panels, ("intent_accuracy", "span_f1"), strict=True):
         axes.plot(x, y, style, marker="o", markersize=3, label=name)
     axes.set(xlabel="step", ylabel=f"dev {metric.replace('_', ' ')} (%)")
     axes.grid(alpha=0.3)
-panels[0].legend(fontsize=8)
+panels[1].legend(fontsize=8)
 plt.show()
 
 table = Table("mode", "parameters that move", "intent", "span F1", "exact match", title="best dev scores")
@@ -301,8 +305,9 @@ show(table)
 
 # %% [markdown]
 # Read it with the size of the pretraining in mind. After seconds of it, the encoder does not know enough to be left
-# alone, and the more may move the better. With an encoder that was pretrained on far more text than the task has, the
-# order can turn round, above all when labelled rows are few. So compare; do not assume.
+# alone. Compare the two pictures, too: the tag head has a BiLSTM of its own and can make up for some of what the
+# encoder lacks; the intent head is a single linear layer and cannot. With an encoder that was pretrained on far more
+# text than the task has, the order can turn round, above all when labelled rows are few. So compare; do not assume.
 
 # %% [markdown]
 # ## 6. Discriminative learning rates
@@ -310,7 +315,7 @@ show(table)
 # Between frozen and free there is *slow*. Lower layers hold what is general (spelling, words), upper ones what is
 # specific; so each layer below the top learns at `layer_decay` times the rate of the one above (Howard and Ruder
 # 2018). The heads, which start from nothing, have a higher rate of their own, and so have the word embeddings: Adam
-# moves every weight by about its learning rate per step, and these start large.
+# moves every weight by about its learning rate per step, and these start large. (One seed again.)
 
 # %%
 _, _, slower_below = run(train, START, "training.layer_decay=0.5")
@@ -334,7 +339,8 @@ plt.show()
 # We go back to the model of section 4. One number cannot say how it is, since it does two things:
 #
 # - **intent accuracy**, and **macro-F1**, in which a rare intent counts as much as a frequent one;
-# - **tag accuracy** flatters: most tokens are `O`, and calling all of them so would be right most of the time;
+# - **tag accuracy** flatters: `O` is by far the most frequent tag, and calling every token so is right as often as
+#   the last line below says;
 # - **span F1** is strict: an entity is right when its start, end and label all are;
 # - **exact match**: the intent and every entity of the utterance are right.
 #

@@ -1,10 +1,10 @@
 """Runs notebooks from their text (.py) and saves each with its outputs (.ipynb) beside it; writes none by itself.
 
-python scripts/notebooks.py [notebooks/NAME.py …] [--small] [--output DIR]
+python scripts/notebooks.py [notebooks/NAME.py …] [--small] [--data DIR] [--output DIR]
 
 A notebook that fails is not saved. What differs from machine to machine is left out: times of cells, versions, random
-cell ids; a path of this machine in an output is an error. --small runs as the tests do, in seconds, and then the
-notebooks are better saved elsewhere.
+cell ids; a path of this machine in an output is an error. They run on embedded data, whatever WEEBILL_DATA says, so
+that anybody gets the same; with --small, in seconds, or --data they are better saved elsewhere.
 """
 
 import argparse
@@ -34,22 +34,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebook", type=Path, nargs="*", help="text of a notebook, default: all of notebooks/")
     parser.add_argument("--small", action="store_true", help="on little data, in seconds")
+    parser.add_argument("--data", type=Path, help="folder with the real data, as WEEBILL_DATA; default: embedded data")
     parser.add_argument("--output", type=Path, help="folder to save in, default: beside the text")
     given = parser.parse_args()
     for path in given.notebook or sorted(FOLDER.glob("*.py")):
         started = time.perf_counter()
-        notebook = execute(path, small=given.small)
+        notebook = execute(path, given.small, given.data)
         target = (given.output or path.parent) / f"{path.stem}.ipynb"
         write_whole(target, to_bytes(notebook))
         print(f"{target}: {time.perf_counter() - started:.0f} s")  # noqa: T201
 
 
-def execute(path: Path, small: bool) -> nbformat.NotebookNode:
+def execute(path: Path, small: bool, data: Path | None = None) -> nbformat.NotebookNode:
     """Return a notebook with the outputs of a run from top to bottom, by this Python, in a kernel of its own.
 
     Args:
         path: its text, in jupytext's percent format.
         small: run with WEEBILL_NOTEBOOK_SIZE=small.
+        data: run with this WEEBILL_DATA; default: with none.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
@@ -59,7 +61,7 @@ def execute(path: Path, small: bool) -> nbformat.NotebookNode:
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
-            km=_kernel(Path(folder), small),
+            km=_kernel(Path(folder), small, data),
             timeout=CELL_SECONDS,
             coalesce_streams=True,
             record_timing=False,
@@ -106,14 +108,15 @@ def to_bytes(notebook: nbformat.NotebookNode) -> bytes:
     return (nbformat.writes(notebook) + "\n").encode()
 
 
-def _kernel(folder: Path, small: bool) -> AsyncKernelManager:
+def _kernel(folder: Path, small: bool, data: Path | None) -> AsyncKernelManager:
     """Return a kernel of this very Python, whatever kernels the user has, that leaves no history behind."""
     spec = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}",
                  "--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"],
         "display_name": "Python 3",
         "language": "python",
-        "env": {"IPYTHONDIR": str(folder), "WEEBILL_NOTEBOOK_SIZE": "small" if small else "full"},
+        "env": {"IPYTHONDIR": str(folder), "WEEBILL_NOTEBOOK_SIZE": "small" if small else "full",
+                "WEEBILL_DATA": str(data.resolve()) if data else ""},
     }  # fmt: skip
     (folder / "kernels" / "weebill").mkdir(parents=True)
     (folder / "kernels" / "weebill" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")

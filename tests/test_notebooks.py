@@ -11,8 +11,6 @@ TEXTS = sorted((ROOT / "notebooks").glob("*.py"))
 NAMES = ["Pretrain_SentenceTransformer", "Tokenizer-walkthrough", "Train_MultiTask_Model"]
 for needed in ("ipykernel", "jupytext", "nbclient"):
     pytest.importorskip(needed, reason=f"needs {needed}: pip install -r requirements.txt")
-# what the kernel's client says of threads and of sockets that the system closes for it
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning:zmq", "ignore::DeprecationWarning:jupyter_client")
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +31,7 @@ def test_there_are_three():
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=NAMES)
-def test_it_runs_at_small_size(notebooks, text, monkeypatch):
-    monkeypatch.delenv("WEEBILL_DATA", raising=False)
+def test_it_runs_at_small_size(notebooks, text):
     done = notebooks.execute(text, small=True)
     assert [c.execution_count for c in done.cells if c.cell_type == "code"] == [*range(1, 1 + _codes(done))]
     kinds = {kind for cell in done.cells for output in cell.get("outputs", ()) for kind in output.get("data", ())}
