@@ -54,7 +54,7 @@ from weebill.pretraining import pretrain
 from weebill.report import trainable
 from weebill.schedule import warmup_cosine
 from weebill.sent_transformer import SentenceTransformer
-from weebill.sources import Mix
+from weebill.sources import Mix, sample
 
 DATA = os.environ.get("WEEBILL_DATA")  # or a path: a folder that holds stsb/ and qqp/
 SMALL = os.environ.get("WEEBILL_NOTEBOOK_SIZE") == "small"  # how the tests run it: the same cells on very little
@@ -73,9 +73,10 @@ SMALL = os.environ.get("WEEBILL_NOTEBOOK_SIZE") == "small"  # how the tests run 
 # request with other values) and 0; for QQP, pairs that are duplicates and pairs that nearly are.
 
 # %%
-if DATA:
+if DATA:  # samples, so that the notebook takes minutes
     graded, dev = (read_pairs(Path(DATA) / f"stsb/sts-{split}.csv") for split in ("train", "dev"))
-    duplicates = read_pairs(Path(DATA) / "qqp/train.tsv")
+    graded, dev = sample(graded, 150 if SMALL else 4_000, seed=0), sample(dev, 100 if SMALL else 1_000, seed=0)
+    duplicates = sample(read_pairs(Path(DATA) / "qqp/train.tsv"), 200 if SMALL else 3_000, seed=0)
     source = "STS-B and QQP"
 else:
     graded = templates.paraphrase_pairs("train", 60 if SMALL else 600)
@@ -122,6 +123,7 @@ SETTINGS = [
     f"training.epochs={1 if SMALL else 3}",
     f"training.evals={2 if SMALL else 8}",
     "training.patience=100",
+    *(["encoder.num_layers=2"] if SMALL else []),
 ]
 recipe = load_recipe("demo-pretrain", PretrainRecipe, SETTINGS)
 torch.manual_seed(recipe.seed)
@@ -290,7 +292,8 @@ plt.show()
 # ## 4. Training
 #
 # `pretrain` is the function behind `weebill pretrain`. It tells what it does in events; the first one says what will
-# be trained. Note where most parameters are: not in the transformer's layers but in the table of word embeddings.
+# be trained. Note the table of word embeddings: no layer of the transformer is as large, and it grows with the
+# vocabulary.
 
 
 # %%
@@ -299,7 +302,7 @@ def run(*overrides):
     recipe = load_recipe("demo-pretrain", PretrainRecipe, [*SETTINGS, *overrides])
     mix, events = Mix(recipe), []
     mix.add_pairs(Source(path="graded pairs", weight=2), graded)
-    mix.add_pairs(Source(path="duplicates", max_rows=6_000), duplicates)
+    mix.add_pairs(Source(path="duplicates"), duplicates)
     started = time.process_time()
     encoder, _ = pretrain(recipe, mix, dev, events.append, tokenizer)
     return encoder, events, time.process_time() - started
@@ -383,7 +386,7 @@ print(f"largest difference of the two curves: {apart:.2f} points")
 
 # %% [markdown]
 # Clipping is an insurance, and if the two curves above lie on each other, nothing happened that it insures against:
-# the gradients of a triplet loss of cosines are short. Now the accident, made on purpose: a loss with a steep softmax
+# the gradients of this loss never got that long. Now the accident, made on purpose: a loss with a steep softmax
 # (in-batch negatives, temperature 0.05) at five times the learning rate. The dotted line is the loss that an encoder
 # has when all its embeddings are equal, the logarithm of the number of candidates. A run that is thrown up there has
 # collapsed, and gets no gradient worth the name to come back with.
@@ -409,8 +412,8 @@ for name, events in (("on", steep_on), ("off", steep_off)):
 # Large steps find the region, small steps find the place in it. The cosine schedule goes from one to the other
 # without a date to choose; the warm-up spares the first steps, while Adam has not yet learned how large gradients
 # are. Off: one rate from the first step to the last. Do not expect much of the picture: in runs of a hundred steps,
-# the difference is of the size that another seed makes. The schedule is meant for runs that are longer and rates that
-# are higher, and it costs nothing.
+# the difference may well be of the size that another seed makes. The schedule is meant for runs that are longer and
+# rates that are higher, and it costs nothing.
 
 # %%
 _, constant, _ = run("training.final_fraction=1.0", "training.warmup_fraction=0")
@@ -430,8 +433,8 @@ overlay("warm-up and cosine annealing", {"on": base, "off: constant rate": const
 # With enough passes over the same pairs, an encoder learns the pairs themselves: the training loss keeps falling
 # while dev has little more to gain. Early stopping ends the run after `patience` evaluations without a better dev
 # score. In either case weebill keeps the weights of the **best** evaluation, not of the last one; so what patience
-# saves is time, and what it risks is to miss a late improvement. With a patience of 2, both can be seen; recipes for
-# real runs have 5 to 10.
+# saves is time, and what it risks is to miss a late improvement. A patience of 2 is short, for the picture's sake;
+# recipes for real runs have 5 to 10.
 
 # %%
 LONGER = (f"training.epochs={2 if SMALL else 8}", f"training.evals={4 if SMALL else 16}")
@@ -463,11 +466,11 @@ for name, events in (("on", stopped), ("off", not_stopped)):
 draw_heads(encoder, "after training")
 
 # %% [markdown]
-# Two of them with their tokens. In the *pointing* head, all tokens agree on where to look: every row has its light in
-# the same columns. For a sentence vector that is a mean over tokens, this is how an encoder says "these words count".
-# In the *choosing* head, where a token looks depends most on the token that is looking. Heads that only look at the
-# token before, as books like to show, need not be among them: nothing in this loss asks for the order of words as
-# long as the words tell the texts apart.
+# Two of them with their tokens. In the *pointing* head, nearly all tokens agree on where to look: row by row, the
+# light is in the same column. For a sentence vector that is a mean over tokens, this is how an encoder says "these
+# words count". In the *choosing* head, where a token looks depends most on the token that is looking. Heads that only
+# look at the token before, as books like to show, need not be among them: nothing in this loss asks for the order of
+# words as long as the words tell the texts apart.
 
 # %%
 names, maps_NHST = attention_maps(encoder, sentence)

@@ -70,7 +70,7 @@ FOLDER = Path(tempfile.mkdtemp())
 # %%
 if DATA:
     train, dev = (read_utterances(Path(DATA) / "massive/en-US.jsonl", split=split) for split in ("train", "dev"))
-    train, dev = sample(train, 300 if SMALL else 5_000, seed=0), sample(dev, 100 if SMALL else 1_000, seed=0)
+    train, dev = sample(train, 400 if SMALL else 3_000, seed=0), sample(dev, 100 if SMALL else 600, seed=0)
 else:
     train, dev = templates.generate(400 if SMALL else 3_500)
 intents, labels = labels_of(train)
