@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 TEXT ?= $(WEEBILL_DATA)/wiki/enwiki-sample.txt.gz
-.PHONY: help install lock lowest errors fuzz demo test lint compat bench-tokenizer bench-encoder bench-finetune bench-inference bench-server soak tiny docs format clean
+.PHONY: help install lock lowest errors fuzz demo test lint notebooks compat bench-tokenizer bench-encoder bench-finetune bench-inference bench-server soak tiny docs format clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -34,6 +34,9 @@ demo: install  ## train, evaluate and try a model on the embedded data, about a 
 
 test: lint  ## lint, types, tests
 	$(BIN)/python -m pytest
+
+notebooks: install  ## run the three notebooks at full size, save them with outputs; NOTEBOOKS="notebooks/….py …" for some of them
+	$(BIN)/python scripts/notebooks.py $(NOTEBOOKS)
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -70,7 +70,7 @@ FLOORS = [
     {"serve"},
     {"report", "pictures", "checking", "page_parts"},
     {"charts"},
-    {"embedding_pictures", "check_report", "evaluation_page"},
+    {"embedding_pictures", "check_report", "evaluation_page", "attention_maps"},
     {"train"},
     {"pretraining", "finetuning"},
     {"distilling"},

@@ -104,6 +104,11 @@ def test_batches_of_new_words_equal_hugging_face(packaged, pattern, tmp_path):
         assert [packaged.encode(text).token_ids for text in texts] == want
 
 
+def test_offsets_are_whole_numbers_also_where_characters_are_not_ascii(packaged):
+    offsets = packaged.encode("C’est ☕").offsets
+    assert {type(at) for span in offsets for at in span} == {int}  # a bool equals 1, and is `true` in JSON
+
+
 def test_offsets_never_cover_an_edge_space(packaged):
     text = "wake  me up 🎵 now"
     for start, end in packaged.encode(text).offsets:

@@ -70,7 +70,7 @@ def _character_of_byte(text: str) -> tuple[Sequence[int], Sequence[int]]:
     """Return, for each byte of a text's UTF-8, where its character starts and where it ends, in code points."""
     if text.isascii():
         return range(len(text)), range(1, len(text) + 1)
-    leads = [byte & 0xC0 != 0x80 for byte in text.encode("utf-8")]
+    leads = [int(byte & 0xC0 != 0x80) for byte in text.encode("utf-8")]  # a bool would be the first sum
     ends = list(accumulate(leads))
     return [end - 1 for end in ends], ends
 

@@ -1,0 +1,457 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+
+# %% [markdown]
+# # Training a joint model: intent and entities in one pass
+#
+# An assistant that hears "wake me up at nine am on friday" must know *what is wanted* (the intent: set an alarm) and
+# *the particulars* (the entities: a time and a date). One encoder can read the text once for both, with two small
+# heads on top. This notebook shows what such a model is trained on, where its labels get lost, how rare labels are
+# treated, what freezing and learning rates per layer do, which scores to look at, and how the result is read,
+# exported and used.
+#
+# Without data it runs on weebill's embedded utterances, which a grammar writes; dev has phrasings that training never
+# shows. With MASSIVE (`weebill data fetch massive --output data`), set `WEEBILL_DATA` or write the path below. Runs
+# are short so that the notebook takes a few minutes; `weebill finetune massive` is the same thing at full length.
+
+# %%
+import json
+import os
+import tempfile
+import warnings
+from collections import Counter
+from pathlib import Path
+
+warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm would like ipywidgets; nothing here needs them
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Image, display
+from rich import print as show
+from rich.table import Table
+
+import weebill
+from weebill import Entity, Predictor, ScoredPair, Tokenizer, templates
+from weebill.backend import TorchBackend
+from weebill.config import FinetuneRecipe, PretrainRecipe, Source, load_recipe
+from weebill.data import class_weights, label_rows, labels_of, sampling_weights
+from weebill.evaluate import evaluate
+from weebill.export import export_onnx
+from weebill.finetuning import finetune
+from weebill.formats import read_utterances
+from weebill.pictures import training_curves
+from weebill.pretraining import pretrain
+from weebill.report import coloured, scores, trainable
+from weebill.sources import Mix, sample
+from weebill.tags import MISSING, align, spans_from_tags, tag_vocabulary
+
+DATA = os.environ.get("WEEBILL_DATA")  # or a path: a folder that holds massive/en-US.jsonl
+SMALL = os.environ.get("WEEBILL_NOTEBOOK_SIZE") == "small"  # how the tests run it: the same cells on very little
+FOLDER = Path(tempfile.mkdtemp())
+
+# %% [markdown]
+# ## 1. The data
+#
+# An utterance is a text, an intent, and entities as spans of **characters**: `start` is the first character, `end`
+# the first one after it. Characters, not tokens and not words, because the text is the one thing that annotators,
+# tokenizers and applications agree on. MASSIVE writes the same as `[time : nine am]` inside the text; weebill reads
+# that and half a dozen other formats into these values.
+
+# %%
+if DATA:
+    train, dev = (read_utterances(Path(DATA) / "massive/en-US.jsonl", split=split) for split in ("train", "dev"))
+    train, dev = sample(train, 400 if SMALL else 3_000, seed=0), sample(dev, 100 if SMALL else 600, seed=0)
+else:
+    train, dev = templates.generate(400 if SMALL else 3_500)
+intents, labels = labels_of(train)
+print(f"{len(train):,} utterances to train on, {len(dev):,} for dev")
+print(f"{len(intents)} intents, {len(labels)} kinds of entities")
+for utterance in train[:4]:
+    marked = [(utterance.text[e.start : e.end], e.label) for e in utterance.entities]
+    print(f"\n{utterance.text!r}\n  intent {utterance.intent}, entities {marked}")
+
+# %% [markdown]
+# ## 2. From characters to tokens: label alignment
+#
+# The model reads tokens, so each token needs a tag. **BIO** tags say whether a token *begins* an entity (`B-time`),
+# is *inside* one (`I-time`), or *outside* all of them (`O`). The tokenizer gives every token's span of characters,
+# and `align` puts the two together. The sentence below holds a city that the training data does not know, so it falls
+# into several tokens: the first gets `B-city`, those that go on with it `I-city`. Tokens that stand for no
+# characters, as `[CLS]`, `[SEP]` and a lone space do, get no tag; their label is the number that the loss ignores.
+
+# %%
+tokenizer = Tokenizer.train((u.text for u in train), 600 if SMALL else 1_024, normalizers=["lowercase"])
+text = "will it rain in Zanzibar on friday morning"
+
+
+def entity(value, label):
+    return Entity(text.index(value), text.index(value) + len(value), label)
+
+
+def alignment(entities):
+    tags = tag_vocabulary(["city", "date"])
+    encoding = tokenizer.encode(text)
+    ids, misaligned = align(entities, encoding, {tag: i for i, tag in enumerate(tags)})
+    table = Table("token", "characters", "of the text", "tag")
+    for token_id, (start, end), tag in zip(encoding.token_ids, encoding.offsets, ids, strict=True):
+        shown = "no loss" if tag == MISSING else tags[tag]
+        table.add_row(tokenizer.token_name(token_id).replace("[", r"\["), f"{start}–{end}", text[start:end], shown)
+    show(table)
+    return encoding, [tags[i] if i != MISSING else "O" for i in ids], misaligned
+
+
+encoding, tags, misaligned = alignment([entity("Zanzibar", "city"), entity("friday morning", "date")])
+
+# %% [markdown]
+# The way back is `spans_from_tags`: tags and offsets to entities. Nothing may be lost on the round trip.
+
+# %%
+for found in spans_from_tags(tags, encoding.offsets):
+    print(f"{found.label}: characters {found.start} to {found.end}, {text[found.start : found.end]!r}")
+
+# %% [markdown]
+# What if an annotation ends in the middle of a token? Here somebody marked "friday morn". The edge falls inside a
+# token, so no tag is right for it. Tempting repairs are to shift the edge or to call the token `O`; both teach the
+# model something nobody said. weebill takes the loss off all tokens of that entity and **writes down** what was lost;
+# `finetune` returns the whole ledger.
+
+# %%
+_, _, misaligned = alignment([entity("Zanzibar", "city"), entity("friday morn", "date")])
+for lost in misaligned:
+    print(f"lost: {lost.entity.label} {text[lost.entity.start : lost.entity.end]!r}, {lost.reason}")
+
+# %% [markdown]
+# ## 3. Class imbalance
+#
+# Two things are unbalanced in such data. **Tags**: `O` is far more frequent than any other, and all entities share
+# what is left. **Intents**: in real logs a few make up most of the traffic. The embedded data have as many utterances
+# of every intent by construction, so for this section we thin them out: the second intent keeps half of its
+# utterances, the third a third, and so on.
+
+# %%
+if DATA:
+    skewed = train
+else:
+    by_intent = {intent: [u for u in train if u.intent == intent] for intent in intents}
+    skewed = [u for rank, rows in enumerate(by_intent.values()) for u in rows[: max(4, len(rows) // (rank + 1))]]
+tag_names = tag_vocabulary(labels)
+rows = label_rows(skewed, tokenizer, 128, intents, tag_names)
+intent_counts = Counter(u.intent for u in skewed)
+order = [intents.index(intent) for intent, _ in intent_counts.most_common()]
+tag_counts = np.bincount([t for row in rows.tags for t in row if t != MISSING], minlength=len(tag_names))
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+left.bar(range(len(order)), [intent_counts[intents[i]] for i in order], color="#999999")
+left.set(xlabel="intents, most frequent first", ylabel="utterances", title="how often each intent occurs")
+ranked = np.sort(tag_counts)[::-1]
+right.bar(range(len(ranked)), np.maximum(ranked, 0.8), color="#999999")
+right.set(xlabel="tags, most frequent first (the first one is O)", ylabel="tokens (log scale)", yscale="log")
+right.set_title("how often each tag occurs")
+plt.show()
+print(f"of all tokens {100 * tag_counts[0] / tag_counts.sum():.0f} % are O")
+
+# %% [markdown]
+# For **intents** weebill changes how often a row is *drawn*: its chance is proportional to the frequency of its
+# intent to the power of −p. With p = 0 every row is drawn alike, with p = 1 every intent. For **tags** that cannot
+# work (a row brings its `O`s along), so there the *loss* of a tag is weighted, by the same formula. Both exponents
+# are recipe keys, `loss.intent_sampling_power` and `loss.tag_weight_power`.
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
+for power in (0.0, 0.5, 1.0):
+    chances_N = sampling_weights(rows.intents, power)
+    share = [100 * chances_N[rows.intents == i].sum() for i in order]
+    left.plot(share, marker="o", markersize=3, label=f"p = {power}")
+for power in (0.1, 0.5):
+    weights_L = class_weights(rows.tags, len(tag_names), power)[np.argsort(-tag_counts)]
+    right.plot(weights_L, marker="o", markersize=3, label=f"p = {power}")
+left.set(xlabel="intents, most frequent first", ylabel="% of an epoch", title="what the sampler draws")
+right.set(xlabel="tags, most frequent first", ylabel="weight in the loss", title="what a token of the tag counts")
+left.legend(), right.legend()
+plt.show()
+
+# %% [markdown]
+# What is it worth? That takes a model, and a model an encoder to start from. This one is pretrained for a few
+# seconds, as in `Pretrain_SentenceTransformer.ipynb`, here on paraphrases that the embedded grammar writes.
+
+# %%
+pretraining = load_recipe(
+    "demo-pretrain",
+    PretrainRecipe,
+    [
+        "encoder.pooling=mean",
+        "training.embedding_learning_rate=2e-2",
+        f"training.epochs={1 if SMALL else 3}",
+        *(["encoder.num_layers=2"] if SMALL else []),
+    ],
+)
+triplets = templates.paraphrase_triplets("train", 100 if SMALL else 1_600)
+mix = Mix(pretraining)
+mix.add_pairs(
+    Source(path="embedded paraphrases"),
+    [ScoredPair(anchor, other, score) for anchor, p, n in triplets for other, score in ((p, 1.0), (n, 0.0))],
+)
+encoder, end = pretrain(pretraining, mix, templates.paraphrase_pairs("dev", 300), lambda event: None, tokenizer)
+encoder.save(FOLDER / "pretrained")
+START = f"start={FOLDER / 'pretrained'}"
+print(f"pretrained for {end['steps']} steps; dev Spearman {100 * end['metrics']['spearman']:.1f}")
+
+# %% [markdown]
+# Two runs on the skewed data, the same but for the sampler, scored separately on the frequent half of the intents and
+# the rare half. What the rare ones win, the frequent ones may pay for: every rare row drawn again is a frequent row
+# not drawn. (One seed each. Weighting tags is a trade of the same kind, recall against precision;
+# `docs/experiments.md` has a table of it, and why the default is as low as it is.)
+
+# %%
+SETTINGS = [
+    f"training.epochs={2 if SMALL else 6}",
+    f"training.evals={2 if SMALL else 6}",
+    "training.patience=100",
+    *(["encoder.num_layers=2"] if SMALL else []),
+]
+
+
+def run(rows, *overrides, tokenizer=tokenizer):
+    """Fine-tune by the recipe with some keys changed; return a predictor, the model, and the events."""
+    events = []
+    recipe = load_recipe("demo-finetune", FinetuneRecipe, [*SETTINGS, *overrides])
+    model, _, _ = finetune(recipe, rows, dev, events.append, tokenizer)
+    config = model.encoder.config
+    backend = TorchBackend(model)
+    predictor = Predictor(
+        tokenizer, backend, config.max_seq_len, config.embedding_dim, model.intents, model.tags, model.whole_words
+    )
+    return predictor, model, events
+
+
+MANY = () if SMALL or DATA else ("training.epochs=24",)  # there are few rows
+frequent = {intents[i] for i in order[: len(order) // 2]}
+table = Table("sampler", "intents right, frequent half", "rare half", title="accuracy on dev")
+for power in (0.0, 1.0):
+    predictor, _, _ = run(skewed, START, f"loss.intent_sampling_power={power}", *MANY)
+    right = {True: [], False: []}
+    for utterance, prediction in zip(dev, predictor.parse([u.text for u in dev], show_progress=False), strict=True):
+        right[utterance.intent in frequent].append(utterance.intent == prediction.intent)
+    table.add_row(f"p = {power}", *(f"{100 * np.mean(right[half]):.1f} %" for half in (True, False)))
+show(table)
+
+# %% [markdown]
+# ## 4. Two heads on one encoder
+#
+# ```
+# ┌─ state of [CLS] ─ dropout ─ linear ──────────────▶ intent logits  (B, C) tokens ─ encoder ─ token states ──┤ (B,
+# T)     (B, T, D)   └─ all states ─ BiLSTM ─ two-layer MLP per token ──▶ tag logits     (B, T, L)
+# ```
+#
+# B texts, T tokens, D hidden dimensions, C intents, L tags. The losses of the two heads are added, and both send
+# their gradients into the encoder. It starts from the encoder pretrained above.
+
+# %% [markdown]
+# Now both tasks at once, with every part free to move. The left curve shows the two losses side by side: neither
+# drowns the other. The middle one shows the dev scores; `exact_match`, intent and all entities right, is the one that
+# chooses the best weights, because it is what an application feels.
+
+# %%
+LONGER = (f"training.epochs={2 if SMALL else 10}", "training.evals=" + ("2" if SMALL else "10"))
+predictor, model, events = run(train, START, *LONGER)
+show(trainable(events[1]["table"], events[1]["fixed"]))
+display(Image(training_curves(events), width=900))
+
+# %% [markdown]
+# ## 5. Freeze modes
+#
+# Must the encoder move at all? A part that is frozen keeps what pretraining gave it, cannot overfit, and costs no
+# gradients; but it cannot learn what the task needs either. Freezing is the extreme of a learning rate: here the
+# frozen parts are given a rate of 10⁻⁹, at which they stay where they are. Four modes, from the heads alone to
+# everything, each for the same few epochs:
+
+# %%
+STILL = "1e-9"
+MODES = {
+    "heads alone": [f"training.learning_rate={STILL}", f"training.embedding_learning_rate={STILL}"],
+    "heads and top layer": ["training.layer_decay=1e-6", f"training.embedding_learning_rate={STILL}"],
+    "all but word embeddings": [f"training.embedding_learning_rate={STILL}"],
+    "everything": [],
+}
+modes = {name: run(train, START, *overrides)[2] for name, overrides in MODES.items()}
+
+figure, panels = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+for axes, metric in zip(panels, ("intent_accuracy", "span_f1"), strict=True):
+    for (name, found), style in zip(modes.items(), (":", "-.", "--", "-"), strict=True):
+        rows_shown = [event for event in found if event["event"] == "eval"]
+        x, y = [row["step"] for row in rows_shown], [100 * row["metrics"][metric] for row in rows_shown]
+        axes.plot(x, y, style, marker="o", markersize=3, label=name)
+    axes.set(xlabel="step", ylabel=f"dev {metric.replace('_', ' ')} (%)")
+    axes.grid(alpha=0.3)
+panels[1].legend(fontsize=8)
+plt.show()
+
+table = Table("mode", "parameters that move", "intent", "span F1", "exact match", title="best dev scores")
+for name, found in modes.items():
+    moving = sum(count for _, count, rate in found[1]["table"] if rate > 1e-7)
+    best = found[-1]["metrics"]
+    table.add_row(name, f"{moving:,}", *(f"{100 * best[m]:.1f}" for m in ("intent_accuracy", "span_f1", "exact_match")))
+show(table)
+
+# %% [markdown]
+# Read it with the size of the pretraining in mind. After seconds of it, the encoder does not know enough to be left
+# alone. Compare the two pictures, too: the tag head has a BiLSTM of its own and can make up for some of what the
+# encoder lacks; the intent head is a single linear layer and cannot. With an encoder that was pretrained on far more
+# text than the task has, the order can turn round, above all when labelled rows are few. So compare; do not assume.
+
+# %% [markdown]
+# ## 6. Discriminative learning rates
+#
+# Between frozen and free there is *slow*. Lower layers hold what is general (spelling, words), upper ones what is
+# specific; so each layer below the top learns at `layer_decay` times the rate of the one above (Howard and Ruder
+# 2018). The heads, which start from nothing, have a higher rate of their own, and so have the word embeddings: Adam
+# moves every weight by about its learning rate per step, and these start large. (One seed again.)
+
+# %%
+_, _, slower_below = run(train, START, "training.layer_decay=0.5")
+same_rate = modes["everything"]
+figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
+for name, found, marker in (("layer_decay = 1", same_rate, "o"), ("layer_decay = 0.5", slower_below, "s")):
+    parts, _, rates = zip(*found[1]["table"], strict=True)
+    left.scatter(rates, parts, marker=marker, label=name)
+    rows_shown = [event for event in found if event["event"] == "eval"]
+    x, y = [row["step"] for row in rows_shown], [100 * row["metrics"]["exact_match"] for row in rows_shown]
+    right.plot(x, y, marker=marker, label=name)
+left.set(xscale="log", xlabel="peak learning rate", title="how fast each part learns")
+right.set(xlabel="step", ylabel="dev exact match (%)", title="what comes of it")
+left.grid(alpha=0.3), right.grid(alpha=0.3)
+right.legend()
+plt.show()
+
+# %% [markdown]
+# ## 7. Separate metrics
+#
+# We go back to the model of section 4. One number cannot say how it is, since it does two things:
+#
+# - **intent accuracy**, and **macro-F1**, in which a rare intent counts as much as a frequent one;
+# - **tag accuracy** flatters: `O` is by far the most frequent tag, and calling every token so is right as often as
+#   the last line below says;
+# - **span F1** is strict: an entity is right when its start, end and label all are;
+# - **exact match**: the intent and every entity of the utterance are right.
+#
+# The intervals say what other utterances of the same kind could have shown (bootstrap, 95 %). They do not say what
+# another training seed would give.
+
+# %%
+show(scores(evaluate(predictor, dev, show_progress=False, with_intervals=True), "the joint model on dev"))
+tags_of_train = [t for row in label_rows(train, tokenizer, 128, intents, tag_names).tags for t in row if t != MISSING]
+always_outside = np.mean(np.array(tags_of_train) == 0)
+print(f"tag accuracy of calling every token of the training data O: {100 * always_outside:.2f} %, at a span F1 of 0")
+
+# %% [markdown]
+# Span F1 by label shows where entities fail. Labels that share their values (a city one flies *from* and one flies
+# *to*) can only be told apart by the words around them.
+
+# %%
+by_label = sorted(evaluate(predictor, dev, show_progress=False).by_label.items(), key=lambda item: item[1].f1)
+by_label = [item for item in by_label if item[1].gold >= 3]
+figure, axes = plt.subplots(figsize=(7.5, 0.8 + 0.2 * len(by_label)), layout="constrained")
+axes.barh([f"{label} ({found.gold})" for label, found in by_label], [100 * found.f1 for _, found in by_label])
+axes.set(xlabel="strict span F1 (%)", title="by label (how many there are on dev)", xlim=(0, 100))
+axes.tick_params(axis="y", labelsize=8)
+axes.margins(y=0.01)
+plt.show()
+
+# %% [markdown]
+# ## 8. Reading the errors
+#
+# Scores say how many; errors say why. First the intents that are taken for one another:
+
+# %%
+predictions = predictor.parse([u.text for u in dev], show_progress=False)
+confused = Counter((u.intent, p.intent) for u, p in zip(dev, predictions, strict=True) if u.intent != p.intent)
+table = Table("should be", "was read as", "times", title="most frequent confusions")
+for (gold, got), times in confused.most_common(6):
+    table.add_row(gold, got, str(times))
+show(table)
+
+# %% [markdown]
+# Then the entities, by what went wrong. The four kinds have different cures: *wrong edges* point at the annotation or
+# the tokenizer, *wrong label* at labels that are alike, *missed* and *invented* at too few examples of the phrasing.
+
+# %%
+kinds, examples = Counter(), {}
+for utterance, prediction in zip(dev, predictions, strict=True):
+    gold = {(e.start, e.end): e.label for e in utterance.entities}
+    got = {(e.start, e.end): e.label for e in prediction.entities}
+    for spans, others, nothing in ((gold, got, "missed"), (got, gold, "invented")):
+        for (start, end), label in spans.items():
+            if others.get((start, end)) == label:
+                continue
+            overlaps = any(a < end and start < b for a, b in others)
+            kind = "wrong label" if (start, end) in others else "wrong edges" if overlaps else nothing
+            if spans is gold or kind == "invented":  # an error that both sides show counts once
+                kinds[kind] += 1
+                examples.setdefault(kind, (utterance, prediction))
+for kind, times in kinds.most_common():
+    utterance, prediction = examples[kind]
+    should = [(utterance.text[e.start : e.end], e.label) for e in utterance.entities]
+    read = [(utterance.text[e.start : e.end], e.label) for e in prediction.entities]
+    print(f"{kind}, {times} times. {utterance.text!r}\n   should be {should}\n   was read  {read}\n")
+
+# %% [markdown]
+# Does the model know when it is wrong? If wrong answers have low scores, an application can ask back below some
+# score. The picture shows how well that would work here.
+
+# %%
+is_right = np.array([u.intent == p.intent for u, p in zip(dev, predictions, strict=True)])
+score_N = np.array([p.score for p in predictions])
+figure, axes = plt.subplots(figsize=(7.5, 3), layout="constrained")
+axes.hist([score_N[is_right], score_N[~is_right]], bins=np.linspace(0, 1, 21), label=["right", "wrong"], stacked=True)
+axes.set(xlabel="score of the intent that was read", ylabel="dev utterances")
+axes.legend()
+plt.show()
+
+# %% [markdown]
+# ## 9. Exporting and parsing
+#
+# Training needs torch; using the model does not. `export_onnx` writes the model as one ONNX graph, here with weights
+# as 8-bit integers, and runs it beside the original on dev before it calls the export done: if scores fell by more
+# than a hundredth, nothing would be written.
+
+# %%
+model.save(FOLDER / "model")
+report = export_onnx(FOLDER / "model", FOLDER / "int8", dev, int8=True)
+table = Table("looked at", "original", "exported", title=report.what)
+for check in report.checks:
+    if check.unit in ("fraction", "bytes"):
+        form = "{:.2%}".format if check.unit == "fraction" else lambda size: f"{size / 1e6:.2f} MB"
+        table.add_row(check.name, "" if check.original is None else form(check.original), form(check.exported))
+show(table)
+print("may be used:", report.ok)
+
+# %% [markdown]
+# `weebill.load` takes either folder. Called with a text it gives a `Prediction`: the intent with its probability, the
+# entities with character offsets into *your* text, whatever the tokenizer did in between.
+
+# %%
+nlu = weebill.load(FOLDER / "int8")
+for text in ("wake me up at nine am on friday", "turn the kitchen lights blue", "could you play some jazz"):
+    show(coloured(nlu(text)))
+print(json.dumps(nlu("wake me up at nine am on friday").to_json(), indent=1))
+
+# %% [markdown]
+# From here:
+#
+# - `weebill finetune joint --data-root data/mine --output runs/mine` trains on data of your own; `docs/data.md` says
+#   how to check and split them first.
+# - `weebill serve FOLDER` answers over HTTP, with a playground page; `docs/export.md` is about where the exported
+#   model runs.
+#
+# Things to try here: `"heads.lstm_dim=16"`; `"loss.tag_weight_power=0.5"`, and look at precision and recall apart;
+# leave `START` out; give the freeze modes a hundred training rows instead of all of them.
