@@ -234,8 +234,8 @@ class _Run:
                 raise TrainingStopped(f"expected a finite loss, got {loss.item()} at step {self.step + 1} (data set "
                                       f"{plan.source}, rows {plan.rows.tolist()}); lower training.learning_rate or set "
                                       f"training.precision to no", self.raw, self._best(), batch)  # fmt: skip
-            if self.evaluation_is_due(self.step + 1) and len(weighed) > 1:
-                self.grad_norms = _shared_grad_norms(weighed, self.raw)
+            if self.evaluation_is_due(self.step + 1):
+                self.grad_norms = _shared_grad_norms(weighed, self.raw) if len(weighed) > 1 else {}
             if loss.requires_grad:  # not where all that the batch could teach is frozen
                 self.accelerator.backward(loss / len(plans))
             for name, value in parts.items():
