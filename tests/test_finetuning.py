@@ -10,6 +10,7 @@ from safetensors.numpy import save
 import weebill
 from weebill import data, finetuning, templates
 from weebill import train as train_module
+from weebill.batching import read_texts
 from weebill.config import DistillRecipe, FinetuneRecipe, TrainingConfig, parse_recipe
 from weebill.errors import ArtifactError, ConfigError
 from weebill.evaluate import evaluate
@@ -20,6 +21,7 @@ from weebill.multitask import MultiTaskModel
 from weebill.pictures import training_curves
 from weebill.predictor import predictor_of_model
 from weebill.schema import OUT_OF_SCOPE, Utterance
+from weebill.serve import _parsed
 from weebill.tokenizer import Tokenizer
 from weebill.train import Plan, Task
 
@@ -179,6 +181,9 @@ def test_the_threshold_refuses_what_is_out_of_scope(train, tmp_path):
     model.save(tmp_path / "model")
     predictor = weebill.load(tmp_path / "model")
     assert predictor("qwerty asdf").intent == OUT_OF_SCOPE and predictor("qwerty asdf").score < 0.999
+    answer = _parsed(read_texts(predictor, ["qwerty asdf"], labels=True)[0], predictor.intents, utf16=False)
+    assert answer["intent"]["name"] == answer["intent_ranking"][0]["name"] == OUT_OF_SCOPE
+    assert answer["intent_ranking"][1]["name"] in predictor.intents
     assert weebill.verify(tmp_path / "model").ok
 
 

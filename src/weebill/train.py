@@ -232,8 +232,8 @@ class _Run:
                 loss = torch.stack(list(weighed.values())).sum()
             if not torch.isfinite(loss):
                 self._stop("loss", loss, plan, batch)
-            if self.evaluation_is_due(self.step + 1) and len(weighed) > 1:
-                self.grad_norms = _shared_grad_norms(weighed, self.raw)
+            if self.evaluation_is_due(self.step + 1):
+                self.grad_norms = _shared_grad_norms(weighed, self.raw) if len(weighed) > 1 else {}
             if loss.requires_grad:  # not where all that the batch could teach is frozen
                 self.accelerator.backward(loss / len(plans))
             for name, value in parts.items():
