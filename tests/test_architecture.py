@@ -37,7 +37,6 @@ FLOORS = [
         "golden",
         "decoding",
         "attention",
-        "dropout",
         "download",
         "grammar",
         "augment",

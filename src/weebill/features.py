@@ -40,7 +40,7 @@ class TokenStates:
     def __call__(self, rows: Ints) -> Tensor:
         """Return the states of some rows, zeros where they are padded, float32 (B, T, D).
 
-        In memory they are time-major, as the encoder's: some kernels draw dropout in that order.
+        In memory they are time-major, as the encoder's: dropout, which is drawn in that order, falls on the same ones.
         """
         return self._states_MD[torch.from_numpy(self._places(rows).T.copy())].transpose(0, 1)
 
