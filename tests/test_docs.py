@@ -6,9 +6,9 @@ and its overrides read, and a small untrained model is put where the trained one
 """
 
 import ast
+import asyncio
 import contextlib
 import io
-import json
 import os
 import re
 import runpy
@@ -267,8 +267,6 @@ def ask_server(words, where):
             return await client.request("POST" if body else "GET", "/" + address.partition("/")[2], content=body,
                                         headers={"Content-Type": "application/json"})  # fmt: skip
 
-    import asyncio
-
     response = asyncio.run(once())
     assert response.status_code < 500 and response.status_code != 404, f"{where}: {response.text}"
     return response.text
@@ -365,7 +363,7 @@ def test_every_table_of_the_readme_has_its_numbers_named():
     assert [i + 1 for i in starts if not lines[i - 1].startswith("<!-- numbers:")] == []
 
 
-def test_every_number_has_a_command_that_is_shown_and_a_date():
+def test_every_number_has_a_command_and_a_date_and_is_shown():
     tables = tomllib.loads((ROOT / "docs" / "numbers.toml").read_text(encoding="utf-8"))
     shown = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in documents.pages())
     names = {name for names, _, _ in NUMBERS["named_blocks"](shown) for name in names}
@@ -385,11 +383,11 @@ def test_a_number_that_moved_is_seen():
     assert "got 'a.b'" in NUMBERS["write_numbers"](page, {})[1][0][1]
 
 
-def test_the_tree_of_the_readme_names_every_file():
+def test_the_readme_is_short_and_its_tree_names_every_file():
     tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The tree")[2].partition("```")[2]
     names = re.findall(r"[\w*]+\.py", tree.partition("```")[0])
     files = {path.name for path in (ROOT / "src" / "weebill").glob("*.py")} - {"__init__.py", "__main__.py"}
     covered = {name: {file for file in files if re.fullmatch(name.replace("*", r"\w*"), file)} for name in names}
     assert [name for name, found in covered.items() if not found] == []
     assert files - set().union(*covered.values()) == set()
-    assert json.dumps(len((ROOT / "README.md").read_text(encoding="utf-8").splitlines())) <= "200"
+    assert 150 <= len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
