@@ -3,8 +3,8 @@
 python scripts/lock.py                                                                              (or: make lock)
 
 uv asks the package index for the files of exactly the versions that requirements.txt pins; it chooses no version and
-adds no package. Of torch the build without CUDA counts too: where pip is pointed at one it prefers it, as its version
-2.13.0+cpu sorts higher, and the index has only the others. weebill itself is left out: a folder has no hash.
+adds no package. weebill itself is left out, as a folder has no hash, and so is torch: pip, made to ask for hashes, would
+pass over every build without CUDA that a folder or another index offers and load gigabytes instead.
 """
 
 import re
@@ -13,16 +13,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl; change it with torch's version
-TORCH_CPU = {"2.13.0": ["6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"]}
-HEADER = """# Made by `make lock` from requirements.txt; do not edit. Every file pip may install has its SHA-256.
+HEADER = """# Made by `make lock` from requirements.txt; do not edit. Every file pip may install has its SHA-256; torch is left out.
 # How to install with it: docs/security.md
 """
 
 
 def main() -> None:
-    """Ask the index, add torch's CPU build, write the file."""
-    pins = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if re.match(r"[\w.-]+==", line)]
+    """Ask the index, write the file."""
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = [line for line in lines if re.match(r"[\w.-]+==", line) and not line.startswith("torch==")]
     command = [sys.executable, "-m", "uv", "pip", "compile", "--no-deps", "--generate-hashes", "--universal",
                "--python-version", "3.11", "--no-config", "--no-header", "--no-annotate", "--quiet", "-"]  # fmt: skip
     done = subprocess.run(command, input="\n".join(pins), capture_output=True, encoding="utf-8")
@@ -30,15 +29,7 @@ def main() -> None:
         sys.exit(
             f"{done.stderr}\nuv found not all of requirements.txt; is uv installed (make lock), and a network there?"
         )
-    found = done.stdout
-    for version, hashes in TORCH_CPU.items():
-        pin = f"torch=={version} \\\n"
-        if pin not in found:
-            sys.exit(
-                f"expected {pin.split()[0]} in requirements.txt, got another version: change TORCH_CPU in {__file__}"
-            )
-        found = found.replace(pin, pin + "".join(f"    --hash=sha256:{one} \\\n" for one in hashes))
-    (ROOT / "requirements-hashed.txt").write_text(HEADER + found)
+    (ROOT / "requirements-hashed.txt").write_text(HEADER + done.stdout)
 
 
 if __name__ == "__main__":
