@@ -3,8 +3,8 @@
 python scripts/lock.py                                                                              (or: make lock)
 
 uv asks the package index for the files of exactly the versions that requirements.txt pins; it chooses no version and
-adds no package. weebill itself is left out, as a folder has no hash, and so is torch: pip, made to ask for hashes, would
-pass over every build without CUDA that a folder or another index offers and load gigabytes instead.
+adds no package. weebill itself is left out, as a folder has no hash, and so is torch: pip, made to ask for hashes,
+would pass over every build without CUDA that a folder or another index offers and load gigabytes instead.
 """
 
 import re
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HEADER = """# Made by `make lock` from requirements.txt; do not edit. Every file pip may install has its SHA-256; torch is left out.
+HEADER = """# Made by `make lock` from requirements.txt, without torch; do not edit. Every file has its SHA-256.
 # How to install with it: docs/security.md
 """
 
