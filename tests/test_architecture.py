@@ -62,8 +62,8 @@ FLOORS = [
     {"backend"},
     {"predictor", "onnx_graph"},
     {"evaluate", "evaluate_pairs", "verification", "joint_teacher", "batching", "neighbours"},
-    {"comparison", "export", "conversion", "mending", "http_guard"},
-    {"serve"},
+    {"comparison", "export", "conversion", "mending", "http_guard", "pages"},
+    {"serve", "web_export"},
     {"report", "pictures", "checking"},
     {"embedding_pictures", "check_report"},
     {"train"},
@@ -116,6 +116,6 @@ def test_torch_free_rooms_import_without_torch():
         "weebill.predictor, weebill.evaluate, weebill.evaluate_pairs, weebill.verification, "
         "weebill.export, weebill.report, weebill.cli, weebill.bert, weebill.augment, weebill.generator, "
         "weebill.split_files, weebill.datasets, weebill.wikipedia, weebill.serve, weebill.conversion, "
-        "weebill.checking, weebill.check_report"
+        "weebill.checking, weebill.check_report, weebill.web_export"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
