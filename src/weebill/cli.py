@@ -313,7 +313,8 @@ def export(
     split: Annotated[str | None, typer.Option(help="Only this split of the data.")] = None,
     runtime: Annotated[Path | None, typer.Option(help="For web: the dist folder of onnxruntime-web.")] = None,
     examples: Annotated[
-        Path | None, typer.Option(help="For web: utterances to find neighbours in; default: the embedded ones, if they fit.")
+        Path | None,
+        typer.Option(help="For web: utterances to find neighbours in; default: the embedded ones, if they fit."),
     ] = None,
 ) -> None:
     """Write a model for where torch is not, or for other libraries, and check that it gives what the model gives.

@@ -71,7 +71,7 @@ def _character_of_byte(text: str) -> tuple[Sequence[int], Sequence[int]]:
     if text.isascii():
         return range(len(text)), range(1, len(text) + 1)
     leads = [byte & 0xC0 != 0x80 for byte in text.encode("utf-8")]
-    ends = list(accumulate(leads))
+    ends = list(accumulate(leads, initial=0))[1:]  # from 0 on, for the first lead alone would stay True
     return [end - 1 for end in ends], ends
 
 

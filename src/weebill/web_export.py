@@ -120,9 +120,7 @@ def web_tokenizer(tokenizer: ModelTokenizer) -> dict[str, Any]:
     }
 
 
-def _files(
-    predictor: Predictor, source: Path, name: str, examples: Sequence[Utterance] | None
-) -> dict[str, bytes]:
+def _files(predictor: Predictor, source: Path, name: str, examples: Sequence[Utterance] | None) -> dict[str, bytes]:
     """Return names and contents of all files but the runtime's."""
     tokenizer = web_tokenizer(predictor.tokenizer)
     utterances = fitting_examples(predictor) if examples is None else examples

@@ -162,9 +162,10 @@ class Heap {
 
 const isAlphanumeric = character => /[\p{L}\p{N}]/u.test(character);
 
-/** Return whether a character has a combining class: then normalisation moves it before a U+0345, whose is the highest. */
-const isCombining = character => character === "\u0345"
-  || ("\u0345" + character).normalize("NFD") !== "\u0345" + character.normalize("NFD");
+/** Return whether a character has a combining class: then normalisation moves it before a U+0345, whose is the highest.
+ *  It also moves three Tibetan vowels that have none but are made of two that have. */
+const isCombining = character => character === "\u0345" || (!"\u0f73\u0f75\u0f81".includes(character)
+  && ("\u0345" + character).normalize("NFD") !== "\u0345" + character.normalize("NFD"));
 
 export const isInWord = character => isAlphanumeric(character) || (character >= "\u0300" && isCombining(character));
 
