@@ -65,8 +65,8 @@ FLOORS = [
     {"backend"},
     {"predictor", "onnx_graph", "features"},
     {"evaluate", "evaluate_pairs", "verification", "joint_teacher", "batching", "neighbours"},
-    {"comparison", "export", "conversion", "mending", "http_guard"},
-    {"serve"},
+    {"comparison", "export", "conversion", "mending", "http_guard", "pages"},
+    {"serve", "web_export"},
     {"report", "pictures", "checking", "page_parts"},
     {"charts"},
     {"embedding_pictures", "check_report", "evaluation_page", "attention_maps"},
@@ -121,6 +121,6 @@ def test_torch_free_rooms_import_without_torch():
         "weebill.predictor, weebill.evaluate, weebill.evaluate_pairs, weebill.verification, "
         "weebill.export, weebill.report, weebill.cli, weebill.bert, weebill.augment, weebill.generator, "
         "weebill.split_files, weebill.datasets, weebill.wikipedia, weebill.serve, weebill.conversion, "
-        "weebill.checking, weebill.check_report"
+        "weebill.checking, weebill.check_report, weebill.web_export"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

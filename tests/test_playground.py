@@ -115,7 +115,7 @@ def test_the_keyboard_reaches_everything(page):
     assert page.evaluate("document.activeElement.id") == "text" and box.input_value() == "play jazz"
     page.get_by_role("radio", name="/model/parse").focus()
     page.keyboard.press("ArrowRight")
-    assert "/embed" in page.locator("#curl").text_content()
+    assert "/embed" in page.locator("#code").text_content()
 
 
 def test_a_screen_reader_is_told(page):
@@ -146,7 +146,7 @@ def test_the_curl_command_runs_as_shown(page):
     read(page, text)
     for radio in page.get_by_role("radio").all():
         radio.check(force=True)
-        command = page.locator("#curl").text_content()
+        command = page.locator("#code").text_content()
         # apart from the page's loop, so that the thread of the server answers
         done = subprocess.run(["bash", "-c", command + " -sS"], capture_output=True, encoding="utf-8", timeout=30)
         answer = json.loads(done.stdout)
@@ -178,7 +178,7 @@ def test_a_token_is_asked_for(browser):
         page.get_by_label("This server asks for its token").fill("geheim")
         page.get_by_role("button", name="Use it").click()
         page.wait_for_selector("#cards:not([hidden])")
-        assert "$WEEBILL_TOKEN" in page.locator("#curl").text_content()
+        assert "$WEEBILL_TOKEN" in page.locator("#code").text_content()
         assert page.locator("#near-none").is_visible() and not page.locator("#key").is_visible()
 
 

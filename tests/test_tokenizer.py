@@ -403,3 +403,7 @@ def test_a_batch_of_one_text_is_that_row_of_a_larger_one(packaged, text):
     assert one.input_ids_BT.dtype == np.int64 and one.attention_mask_BT.dtype == bool and one.attention_mask_BT.all()
     assert one.input_ids_BT[0].tolist() == two.input_ids_BT[0, :length].tolist()
     assert one.encodings[0] == two.encodings[0] == packaged.encode(text, max_length=6)
+
+
+def test_offsets_are_numbers_in_json():
+    assert json.dumps(Tokenizer.packaged().encode("é").offsets) == "[[0, 0], [0, 1], [0, 0]]"

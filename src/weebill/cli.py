@@ -293,12 +293,17 @@ def verify(
 def export(
     model: Model,
     output: Annotated[Path, typer.Option(help="New folder; an older weebill model there is replaced.")],
-    format: Annotated[str, typer.Option(help="onnx, sentence-transformers or tiktoken.")] = "onnx",
+    format: Annotated[str, typer.Option(help="onnx, sentence-transformers, tiktoken or web.")] = "onnx",
     int8: Annotated[bool, typer.Option("--int8", help="ONNX with weights as int8: a quarter of the size.")] = False,
     data: Annotated[
         Path | None, typer.Option(help="Labelled data to check on; default: the embedded dev split.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split of the data.")] = None,
+    runtime: Annotated[Path | None, typer.Option(help="For web: the dist folder of onnxruntime-web.")] = None,
+    examples: Annotated[
+        Path | None,
+        typer.Option(help="For web: utterances to find neighbours in; default: the embedded ones, if they fit."),
+    ] = None,
 ) -> None:
     """Write a model for where torch is not, or for other libraries, and check that it gives what the model gives.
 
@@ -310,23 +315,31 @@ def export(
     Example: `weebill export runs/massive --int8 --data data/massive/en-US.jsonl --split dev --output runs/massive-int8`
 
     Example: `weebill export runs/massive --format tiktoken --output runs/massive-tiktoken`
+
+    Example: `weebill export runs/massive --format web --runtime package/dist --output runs/massive-web`
     """
     from weebill import export as exporting
     from weebill import report as show
     from weebill.formats import read_utterances
     from weebill.templates import generate
+    from weebill.web_export import export_web
 
-    known = ("onnx", "sentence-transformers", "tiktoken")
+    known = ("onnx", "sentence-transformers", "tiktoken", "web")
     if format not in known:
         raise ConfigError(f"--format: expected one of {', '.join(known)}, got {format!r}; correct it")
-    if int8 and format != "onnx":
-        raise ConfigError(f"--int8: expected --format onnx, got {format}; leave it out")
+    if int8 and format not in ("onnx", "web"):
+        raise ConfigError(f"--int8: expected --format onnx or web, got {format}; leave it out")
+    for option, value in (("--runtime", runtime), ("--examples", examples)):
+        if value and format != "web":
+            raise ConfigError(f"{option}: expected --format web, got {format}; leave it out")
     utterances = read_utterances(data, split=split) if data else generate()[1]
     texts = [u.text for u in utterances]
     if format == "onnx":
         report = exporting.export_onnx(model, output, utterances, int8)
     elif format == "tiktoken":
         report = exporting.export_tiktoken(model, output, texts)
+    elif format == "web":
+        report = export_web(model, output, utterances, runtime, int8, read_utterances(examples) if examples else None)
     else:
         report = exporting.export_sentence_transformers(model, output, texts)
     out = Console()

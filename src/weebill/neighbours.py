@@ -23,11 +23,11 @@ class Neighbours:
 
     def __init__(self, predictor: Predictor, utterances: Sequence[Utterance]):
         self.utterances = list(utterances)
-        self._unit_ND = unit_rows(predictor.embed([u.text for u in self.utterances], show_progress=False))
+        self.unit_ND = unit_rows(predictor.embed([u.text for u in self.utterances], show_progress=False))
 
     def nearest(self, embedding_D: npt.NDArray[np.float32], count: int) -> list[tuple[Utterance, float]]:
         """Return the `count` most similar utterances with their cosine similarity, the most similar first."""
-        similarity_N = self._unit_ND @ unit_rows(embedding_D[None])[0]
+        similarity_N = self.unit_ND @ unit_rows(embedding_D[None])[0]
         best = np.argsort(-similarity_N, kind="stable")[:count]
         return [(self.utterances[i], float(similarity_N[i])) for i in best]
 

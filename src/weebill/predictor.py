@@ -209,11 +209,17 @@ def load(
         ConfigError: no such backend or `on_overflow`.
         MissingExtraError: torch or onnxruntime is needed and not installed.
     """
-    folder = Path(folder)
-    if str(folder) == SHIPPED and not folder.exists():
-        folder = Path(str(resources.files("weebill"))) / "assets" / SHIPPED
+    folder = find_model(folder)
     stored = read_model(folder, weights=False)
     return predictor_of(stored, load_backend(folder, stored, backend), on_overflow)
+
+
+def find_model(folder: Path | str) -> Path:
+    """Return the folder itself, or where the model is that comes with weebill, if it is named and no such folder."""
+    folder = Path(folder)
+    if str(folder) == SHIPPED and not folder.exists():
+        return Path(str(resources.files("weebill"))) / "assets" / SHIPPED
+    return folder
 
 
 def predictor_of(stored: StoredModel, backend: Backend, on_overflow: Overflow = "window") -> Predictor:

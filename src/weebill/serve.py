@@ -7,16 +7,13 @@ POST /inspect       all the playground shows    GET / and /docs, /openapi.json
 """
 
 import base64
-import hashlib
 import logging
-import re
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -31,6 +28,7 @@ from weebill.http_types import EmbedRequest, OpenAIRequest, ParseRequest, Refusa
 from weebill.limits import Limits
 from weebill.neighbours import Neighbours
 from weebill.offsets import utf16_positions
+from weebill.pages import content_security_policy, describe, read_page
 from weebill.predictor import Predictor
 from weebill.schema import Prediction
 
@@ -49,7 +47,6 @@ except ImportError as error:
 
 RANKING_LENGTH = 10  # as Rasa's
 NUM_NEIGHBOURS = 5
-NUM_SUGGESTIONS = 5
 STOP_SECONDS = 30  # for requests that are being answered when the server is told to stop
 DEFAULT_LIMITS = Limits()
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/health"})
@@ -116,22 +113,8 @@ class Service:
 
     async def info(self) -> Response:
         """Describe the model and what the server accepts."""
-        predictor = self.predictor
-        return _json(
-            {
-                "model": self.name,
-                "weebill": __version__,
-                "embedding_dim": predictor.embedding_dim,
-                "max_tokens": predictor.max_seq_len,
-                "vocab_size": predictor.tokenizer.vocab_size,
-                "intents": predictor.intents,
-                "entities": sorted(tag[2:] for tag in predictor.tags if tag.startswith("B-")),
-                "examples": len(self.examples.utterances) if self.examples else 0,
-                "suggestions": self.examples.varied(NUM_SUGGESTIONS) if self.examples else [],
-                "on_overflow": predictor.on_overflow,
-                "limits": asdict(self.limits),
-            }
-        )
+        about = describe(self.predictor, self.name, self.examples)
+        return _json(about | {"on_overflow": self.predictor.on_overflow, "limits": asdict(self.limits)})
 
     async def show_metrics(self) -> Response:
         """Counters, times and sizes for Prometheus."""
@@ -280,29 +263,14 @@ def _refusals(body: type[Any]) -> dict[int | str, dict[str, Any]]:
 
 
 def _add_page(app: FastAPI, path: str, asset: str) -> None:
-    page = (files("weebill") / "assets" / asset).read_text(encoding="utf-8")
-    headers = {"Content-Security-Policy": content_security_policy(page), "Referrer-Policy": "no-referrer"}
+    page = read_page(asset)
+    policy = f"{content_security_policy(page)}; frame-ancestors 'none'"
+    headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
 
     async def show(_: Request) -> Response:
         return HTMLResponse(page, headers=headers)
 
     app.add_route(path, show)
-
-
-def content_security_policy(page: str) -> str:
-    """Return a policy that lets a page run its own inline scripts and styles, by their hashes, and ask its own server.
-
-    Example:
-        >>> content_security_policy("<style>a {}</style>").split("; ")[2]
-        "style-src 'sha256-mkSHzL7faOU7/U/v8Umg+058R69+vN2A2xmE3Fz1q98='"
-    """
-    hashes = {
-        tag: " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'"
-                      for inside in re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)) or "'none'"
-        for tag in ("script", "style")
-    }  # fmt: skip
-    return (f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']}; connect-src 'self'; "
-            f"img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")  # fmt: skip
 
 
 async def _on_refusal(request: Request, error: Exception) -> Response:
