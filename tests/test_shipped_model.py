@@ -10,6 +10,7 @@ import pytest
 
 import weebill
 from weebill.predictor import SHIPPED
+from weebill.verification import verify
 
 FOLDER = Path(str(resources.files("weebill"))) / "assets" / SHIPPED
 
@@ -62,3 +63,7 @@ def test_the_command_line_reads_texts_without_a_model():
     for wrong in (["runs/masive", "hello"], ["runs/masive"], ["masive", text]):  # a name that is meant to be a model
         done = parse(*wrong)
         assert done.returncode == 2 and "expected a weebill model folder" in done.stderr
+
+
+def test_it_is_what_it_was_by_name():
+    assert verify(SHIPPED).problems() == []

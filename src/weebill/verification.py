@@ -17,7 +17,7 @@ from weebill.artifact import compare_files, decoding_version
 from weebill.backend import TorchBackend
 from weebill.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from weebill.golden import DECODING_VERSION, GOLDEN_TEXTS, Golden, read_golden
-from weebill.predictor import Predictor, load, predictor_of_model
+from weebill.predictor import Predictor, find_model, load, predictor_of_model
 
 if TYPE_CHECKING:
     from weebill.multitask import MultiTaskModel
@@ -148,7 +148,7 @@ def verify(folder: Path | str, implementation: str = "weebill") -> VerifyReport:
     Golden rows were made one text at a time; here the texts share one padded batch.
 
     Args:
-        folder: a model folder.
+        folder: a model folder, or "tiny".
         implementation: what runs it, "weebill" or "sentence-transformers"; the latter knows no intents and entities.
 
     Raises:
@@ -163,7 +163,7 @@ def verify(folder: Path | str, implementation: str = "weebill") -> VerifyReport:
     if implementation not in known:
         raise ConfigError(f"expected an implementation to verify with, one of {', '.join(known)}, got "
                           f"{implementation!r}; correct it")  # fmt: skip
-    folder = Path(folder)
+    folder = find_model(folder)
     files = compare_files(folder)
     try:
         golden = read_golden(folder)
