@@ -68,7 +68,7 @@ def test_a_path_of_this_machine_is_not_saved(notebooks, tmp_path):
 
 
 def test_paths_are_told_from_what_looks_alike(notebooks):
-    paths = ["in /home/anna/x", "'/tmp/ipykernel_1/2.py'", r"C:\Users\anna", '"/Users/anna"', "(/work/x"]
+    paths = ["in /home/anna/x", "'/tmp/ipykernel_1/2.py'", r"C:\Users\anna", '"/Users/anna"', "(/srv/x"]
     assert [p for p in paths if not notebooks.LOCAL_PATH.search(p)] == []
     others = ["https://host/home/x", "runs/tmp/x", "<b>/home</b>", "and/or", "a /var", "train/1"]
     assert [p for p in others if notebooks.LOCAL_PATH.search(p)] == []
