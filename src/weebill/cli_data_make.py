@@ -151,10 +151,10 @@ def generate(
 
     Example: `weebill data generate --augment data/mine/train.jsonl --count 2000 --output data/mine/more.jsonl`
     """
-    from weebill.augment import augment as exchange_values
     from weebill.formats import read_utterances, span_row
     from weebill.generator import draw_utterances
     from weebill.grammar import read_grammar
+    from weebill.swapping import augment as swap_values
     from weebill.templates import load_grammar
 
     if grammar is None and augment is None:
@@ -165,8 +165,8 @@ def generate(
                           "leave them out")  # fmt: skip
     source = None if grammar is None else load_grammar() if grammar == "embedded" else read_grammar(Path(grammar))
     if augment:
-        drawn = {"": exchange_values(read_utterances(augment, format=format, split=split), _one_count(count), seed,
-                                     source.slots if source else None)}  # fmt: skip
+        drawn = {"": swap_values(read_utterances(augment, format=format, split=split), _one_count(count), seed,
+                                 source.slots if source else None)}  # fmt: skip
     else:
         assert source is not None
         counts = {"": _one_count(count)} if source.splits == ("",) else _counts_by_split(count, source.splits)
