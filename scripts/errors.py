@@ -18,7 +18,7 @@ AREAS = {
     "Recipes, options and the command line": "config cli cli_data cli_data_make cli_tokenizer demo runs provenance",
     "Files of data": "files formats json_lines json_items word_files rasa_files spacy_tuples interchange pairs corpus "
     "conversion checking mending copies row_checks value_checks label_checks split_files splitting data schema",
-    "Templates and generated data": "grammar expressions templates generator augment swapping",
+    "Templates and generated data": "grammar expressions templates generator swapping",
     "Downloads (weebill data fetch)": "download datasets archives wikipedia",
     "Tokenizers": "bpe tokenizer tokenizer_files hf_tokenizer normalize counting tokenizer_stats",
     "Model folders": "artifact model_files golden verification bert graph_check multitask sent_transformer backend "

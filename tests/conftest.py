@@ -1,14 +1,48 @@
-"""A tiny BERT checkpoint with its own WordPiece tokenizer, as transformers writes it; random weights."""
+"""What several test files share, and none may change: a model folder, a tiny BERT checkpoint, a browser."""
 
 import pytest
 
+from chromium import CHROMIUM, FLAGS
 from weebill import templates
 
 collect_ignore = ["fuzz/readers.py"]  # for doctests it would be imported, and atheris is seldom installed
 
 
 @pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """The folder of a model for the embedded data; random weights."""
+    import torch
+
+    from weebill.config import EncoderConfig, HeadsConfig
+    from weebill.multitask import MultiTaskModel
+    from weebill.sent_transformer import SentenceTransformer
+    from weebill.tags import tag_vocabulary
+    from weebill.tokenizer import Tokenizer
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "nlu"
+    rows = templates.generate()[0]
+    encoder = SentenceTransformer(EncoderConfig(num_layers=1), Tokenizer.packaged())
+    tags = tag_vocabulary({e.label for u in rows for e in u.entities})
+    MultiTaskModel(encoder, sorted({u.intent for u in rows}), tags, HeadsConfig()).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")  # while it is open, no test can run an event loop of its own
+def browser():
+    """A headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory):
+    """A tiny BERT checkpoint with its own WordPiece tokenizer, as transformers writes it; random weights."""
     import torch
     from tokenizers import Tokenizer, normalizers, pre_tokenizers, trainers
     from tokenizers.models import WordPiece

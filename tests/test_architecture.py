@@ -39,7 +39,6 @@ FLOORS = [
         "attention",
         "download",
         "grammar",
-        "augment",
     },
     {
         "counting",
@@ -119,7 +118,7 @@ def test_torch_free_rooms_import_without_torch():
         "import sys; sys.modules['torch'] = None\n"
         "import weebill, weebill.tokenizer, weebill.tags, weebill.formats, weebill.templates, "
         "weebill.predictor, weebill.evaluate, weebill.evaluate_pairs, weebill.verification, "
-        "weebill.export, weebill.report, weebill.cli, weebill.bert, weebill.augment, weebill.generator, "
+        "weebill.export, weebill.report, weebill.cli, weebill.bert, weebill.swapping, weebill.generator, "
         "weebill.split_files, weebill.datasets, weebill.wikipedia, weebill.serve, weebill.conversion, "
         "weebill.checking, weebill.check_report, weebill.web_export"
     )

@@ -16,7 +16,7 @@ from weebill.cli import app
 from weebill.copies import _hashes_without_one_letter, _is_typo, fold
 from weebill.findings import KINDS
 from weebill.interchange import Losses, Row, Span
-from weebill.label_checks import _edits
+from weebill.label_checks import _edits, typos
 from weebill.mending import mend, mended
 from weebill.pairs import PAIR_FORMATS
 from weebill.templates import generate
@@ -142,6 +142,11 @@ def test_rows_that_cannot_be_read_are_findings_and_the_rest_is_checked(tmp_path)
     assert sorted(place for f in malformed for place in f.places) == [f"{path}:{line}" for line in (2, 3, 4)]
     assert [f.places for f in report.findings if f.kind == "broken-character"] == [[f"{path}:5"]]
     assert report.rows == {"all": 2}
+
+
+def test_of_few_labels_one_that_is_there_once_may_be_a_typo():
+    assert list(typos({"artist": 9, "artst": 1, "title": 2, "tittle": 1})) == [("artst", "artist")]
+    assert not list(typos({"artist": 9, "artst": 2}))
 
 
 def test_words_written_without_spaces_are_no_mistake(tmp_path):

@@ -9,15 +9,10 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from weebill import templates
-from weebill.config import EncoderConfig, HeadsConfig
 from weebill.formats import write_spans
-from weebill.multitask import MultiTaskModel
 from weebill.schema import Entity, Utterance
-from weebill.sent_transformer import SentenceTransformer
-from weebill.tags import tag_vocabulary
 from weebill.tokenizer import Tokenizer
 
 
@@ -27,17 +22,6 @@ def run(*arguments, stdin=None, cwd=None):
         [sys.executable, "-m", "weebill", *map(str, arguments)],
         input=stdin, capture_output=True, encoding="utf-8", env=environment, cwd=cwd,
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model") / "nlu"
-    rows = templates.generate()[0]
-    encoder = SentenceTransformer(EncoderConfig(num_layers=1), Tokenizer.packaged())
-    tags = tag_vocabulary({e.label for u in rows for e in u.entities})
-    MultiTaskModel(encoder, sorted({u.intent for u in rows}), tags, HeadsConfig()).save(folder)
-    return folder
 
 
 def test_help_teaches_and_imports_no_torch():

@@ -185,8 +185,50 @@ def test_split_of_another_format(tmp_path):
     assert len(dev) == 2
     assert dev[0].intent == "go"
     assert [dev[0].text[e.start : e.end] for e in dev[0].entities] == ["rome"]
-    with pytest.raises(ConfigError, match=r"seq.in:1: expected a field 'speaker' to group by, got no JSON line"):
+    with pytest.raises(ConfigError, match=r"seq.in:1: expected a field 'speaker' to group by, got intent, spans,"):
         run("split", folder, "--group-by", "speaker", "--output", tmp_path / "out")
+
+
+RASA = """nlu:
+- intent: go
+  examples: |
+    - from [Oslo]{"entity": "city", "role": "from"} to [SF]{"entity": "city", "value": "San Francisco", "group": "1"}
+    - to [Rome](city)
+    - [Lima](city) please
+- intent: stay+greet
+  examples: |
+    - hello, no thanks
+- synonym: San Francisco
+  examples: |
+    - SF
+"""
+
+
+def test_split_keeps_what_the_lines_hold_and_lists_the_rest(tmp_path):
+    (tmp_path / "nlu.yml").write_text(RASA)
+    _, said = run("split", tmp_path / "nlu.yml", "--size", "dev=2", "--output", tmp_path / "rasa")
+    run("convert", tmp_path / "nlu.yml", "--output", tmp_path / "nlu.jsonl")
+    parts = {name: rows(tmp_path / "rasa" / f"{name}.jsonl") for name in ("train", "dev")}
+    converted = [row | {"split": name} for row in rows(tmp_path / "nlu.jsonl")
+                 for name, part in parts.items() if row["text"] in {other["text"] for other in part}]  # fmt: skip
+    assert sorted(converted, key=str) == sorted(parts["train"] + parts["dev"], key=str)
+    assert [{k: span[k] for k in span if k not in ("start", "end")} for span in converted[0]["spans"]] == [
+        {"label": "city", "role": "from"}, {"label": "city", "value": "San Francisco", "group": "1"},
+    ]  # fmt: skip
+    assert f"synonym left out: 1 ({tmp_path / 'nlu.yml'}:10)" in said and "does not learn" not in said
+
+    massive = [{"id": str(i), "locale": "en-US", "partition": "train", "scenario": "go", "intent": "go",
+                "utt": f"to {i}", "annot_utt": f"to [city : {i}]", "worker_id": i // 2} for i in range(4)]  # fmt: skip
+    (tmp_path / "en-US.jsonl").write_text("".join(json.dumps(row) + "\n" for row in massive))
+    run("split", tmp_path / "en-US.jsonl", "--folds", "2", "--group-by", "worker_id", "--output", tmp_path / "massive")
+    fold = rows(tmp_path / "massive" / "fold-1" / "dev.jsonl")
+    assert [(row["lang"], row["scenario"]) for row in fold] == [("en-US", "go")] * 2
+    assert fold[0]["worker_id"] == fold[1]["worker_id"]
+
+    cats = "".join(json.dumps([f"text {i}", {"entities": [], "cats": {"a": 1, "b": 1}}]) + "\n" for i in range(4))
+    (tmp_path / "spacy.jsonl").write_text(cats)
+    _, said = run("split", tmp_path / "spacy.jsonl", "--size", "dev=2", "--output", tmp_path / "spacy")
+    assert "several intents: only the first is kept: 4" in said
 
 
 @pytest.mark.parametrize(

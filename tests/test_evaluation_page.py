@@ -1,11 +1,11 @@
 """The evaluation page in headless Chromium: numbers, errors, filters, hostile text, no script, screen reader, phone."""
 
-import contextlib
+import functools
 import re
-import shutil
 
 import pytest
 
+from chromium import opened
 from oracles.word_table import word_table_predictor
 from weebill import metrics
 from weebill.charts import line_chart
@@ -14,7 +14,7 @@ from weebill.evaluation_page import page as draw
 from weebill.page_parts import escaped
 from weebill.schema import Entity, Utterance
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+opened = functools.partial(opened, asks=())
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \"'& </li></ol> jazz \x00\u202e"
 ROWS = [
     Utterance("play jazz", "play_music", (Entity(5, 9, "genre"),), source="rows.jsonl:1"),  # right
@@ -72,31 +72,6 @@ def address(body, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "page.html"
     path.write_bytes(body.encode("utf-8", "replace"))
     return path.as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
-@contextlib.contextmanager
-def opened(browser, address, **options):
-    """Open the page; fail on anything in its console and on any request but for itself."""
-    context = browser.new_context(**options)
-    found, trouble = context.new_page(), []
-    found.on("console", lambda message: trouble.append(message.text))
-    found.on("pageerror", lambda error: trouble.append(str(error)))
-    found.on("request", lambda r: r.url == address or trouble.append(r.url))
-    found.goto(address)
-    yield found
-    context.close()
-    assert trouble == []
 
 
 def test_every_error_is_shown_gold_against_read(browser, address, evaluation):

@@ -1,12 +1,13 @@
 """The playground in headless Chromium, against a real server: what it shows, keyboard, screen reader, themes, phone."""
 
-import contextlib
+import functools
 import json
 import shutil
 import subprocess
 
 import pytest
 
+from chromium import opened, read, wait_for_answer
 from live_server import running
 from oracles.word_table import expected_entities, word_table_predictor
 from weebill.limits import Limits
@@ -14,13 +15,9 @@ from weebill.neighbours import Neighbours
 from weebill.schema import Entity, Utterance
 from weebill.serve import create_app
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine (Debian: apt-get install chromium)")
-
 EXAMPLES = [Utterance("play jazz", "play_music", (Entity(5, 9, "genre"),)), Utterance("wake me at nine", "set_alarm")]
 TEXT = "🎵 don't wake me at nine am"
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+opened = functools.partial(opened, says=["Failed to load resource: the server responded with a status of"])
 
 
 @pytest.fixture(scope="module")
@@ -31,43 +28,10 @@ def address():
         yield found
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as running_playwright:
-        opened = running_playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
 def page(browser, address):
     with opened(browser, address) as found:
         yield found
-
-
-@contextlib.contextmanager
-def opened(browser, address, **options):
-    """Open the page; fail on anything in its console and on a request to another address."""
-    context = browser.new_context(**options)
-    found, trouble = context.new_page(), []
-    found.on("console", lambda message: trouble.append(message.text))
-    found.on("pageerror", lambda error: trouble.append(str(error)))
-    found.on("request", lambda r: r.url.startswith((address, "data:")) or trouble.append(r.url))
-    found.goto(address)
-    yield found
-    context.close()
-    allowed = "Failed to load resource: the server responded with a status of"
-    assert [t for t in trouble if not t.startswith(allowed)] == []
-
-
-def read(page, text):
-    """Type a text and wait until the page shows what the server read in it."""
-    page.get_by_role("textbox", name="Type a sentence").fill(text)
-    wait_for_answer(page, text)
-
-
-def wait_for_answer(page, text):
-    page.wait_for_function("text => JSON.parse($('answer').textContent || '{}').parse?.text === text", arg=text)
 
 
 def test_it_shows_what_the_model_reads(page):

@@ -14,19 +14,12 @@ import httpx
 import numpy as np
 import openai
 import pytest
-import torch
 
 import weebill
 from live_server import running
 from oracles.word_table import expected_entities, word_table_predictor
-from weebill import templates
-from weebill.config import EncoderConfig, HeadsConfig
 from weebill.geometry import unit_rows
-from weebill.multitask import MultiTaskModel
-from weebill.sent_transformer import SentenceTransformer
 from weebill.serve import create_app
-from weebill.tags import tag_vocabulary
-from weebill.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +89,6 @@ def _status(address, parts):
     except OSError:
         return None
     return int(line.split()[1]) if line else None
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model") / "nlu"
-    rows = templates.generate()[0]
-    encoder = SentenceTransformer(EncoderConfig(num_layers=1), Tokenizer.packaged())
-    tags = tag_vocabulary({e.label for u in rows for e in u.entities})
-    MultiTaskModel(encoder, sorted({u.intent for u in rows}), tags, HeadsConfig()).save(folder)
-    return folder
 
 
 def serve(*arguments, **environment):

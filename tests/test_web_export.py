@@ -19,6 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 import weebill
+from chromium import CHROMIUM, opened, read, wait_for_answer
 from oracles.word_table import word_table_predictor
 from weebill import templates, web_export
 from weebill.cli import app
@@ -32,14 +33,8 @@ from weebill.tags import end_of_words, is_inside_word
 from weebill.tokenizer import Tokenizer
 from weebill.web_export import RUNTIME, RUNTIME_VERSION, export_web, web_tokenizer
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 CACHED = Path.home() / ".cache" / "weebill" / "onnxruntime-web" / "dist"
 DIST = Path(os.environ.get("WEEBILL_ONNXRUNTIME_WEB", CACHED))
-needs_browser = pytest.mark.skipif(
-    not CHROMIUM, reason="no Chromium on this machine (Debian: apt-get install chromium)"
-)
 needs_runtime = pytest.mark.skipif(
     not (CHROMIUM and all((DIST / name).is_file() for name in RUNTIME)),
     reason=f"no Chromium, or no onnxruntime-web {RUNTIME_VERSION} (WEEBILL_ONNXRUNTIME_WEB names its dist folder)",
@@ -84,14 +79,6 @@ def serving(folder):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
 def javascript(browser):
     """A blank page that has the module as `weebill`, and `text` to put code units together."""
     with serving(Path(weebill.__file__).parent / "assets") as address:
@@ -111,7 +98,6 @@ def composing():
     return Tokenizer.train(texts, 600, split_pattern="gpt4", normalizers=("nfc", "lowercase"), processes=1)
 
 
-@needs_browser
 @pytest.mark.parametrize("max_length", [None, 8])
 @pytest.mark.parametrize("kind", ["packaged", "composing"])
 def test_same_ids_and_offsets(kind, max_length, javascript, composing):
@@ -130,7 +116,6 @@ def test_same_ids_and_offsets(kind, max_length, javascript, composing):
         assert got == {"ids": expected.token_ids, "offsets": offsets, "dropped": expected.dropped_tokens}, ascii(text)
 
 
-@needs_browser
 def test_a_long_word_is_merged_soon(javascript):
     tokenizer = Tokenizer.packaged()
     word = "".join(random.Random(3).choices("etaoins", k=10_000))
@@ -145,7 +130,6 @@ def test_a_long_word_is_merged_soon(javascript):
     assert took_ms < 5_000  # of a busy machine; one that looks through the whole word for each merge takes longer
 
 
-@needs_browser
 def test_same_words(javascript):
     """Letters, digits and combining marks, of all characters that Python's Unicode knows."""
     got = javascript.evaluate("""() => Array.from({length: 0x110000}, (_, i) => i)
@@ -164,7 +148,6 @@ def test_same_words(javascript):
     assert ends == [end_of_words(text) for text in texts]
 
 
-@needs_browser
 def test_same_tags_of_random_logits(javascript):
     rng = np.random.default_rng(5)
     tags = ["I-a", "O", "B-b", "I-b", "B-a", "B-c", "I-c"]
@@ -183,7 +166,6 @@ def test_same_tags_of_random_logits(javascript):
     assert got == expected
 
 
-@needs_browser
 @pytest.mark.parametrize("whole_words", [False, True])
 def test_same_entities_of_random_logits(whole_words, javascript):
     predictor = word_table_predictor()
@@ -219,29 +201,6 @@ def site(tmp_path_factory):
     assert export_web("tiny", folder / "some" / "where", [], DIST, examples=EXAMPLES).ok
     with serving(folder) as address:
         yield folder / "some" / "where", f"{address}/some/where/"
-
-
-@contextlib.contextmanager
-def opened(browser, address, **options):
-    """Open the page; fail on anything in its console and on a request to outside its folder."""
-    context = browser.new_context(**options)
-    page, trouble = context.new_page(), []
-    page.on("console", lambda message: trouble.append(message.text))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("request", lambda r: r.url.startswith((address, "data:")) or trouble.append(r.url))
-    page.goto(address)
-    yield page
-    context.close()
-    assert trouble == []
-
-
-def read(page, text):
-    page.get_by_role("textbox", name="Type a sentence").fill(text)
-    wait_for_answer(page, text)
-
-
-def wait_for_answer(page, text):
-    page.wait_for_function("text => JSON.parse($('answer').textContent || '{}').parse?.text === text", arg=text)
 
 
 @needs_runtime

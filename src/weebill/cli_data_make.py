@@ -54,23 +54,25 @@ def split(
 
     Example: `weebill data split all.jsonl --folds 5 --group-by template --output data/folds`
     """
-    from weebill.formats import read_utterances
-    from weebill.split_files import fold_file, split_file
+    from weebill.split_files import fold_file, read_to_split, split_file
     from weebill.splitting import part_sizes
 
     if folds is not None and size:
         raise ConfigError("expected --size or --folds, got both; leave one out")
-    utterances = read_utterances(data, format=format, split=split)
+    read = read_to_split(data, format, split)
+    utterances = read.utterances
     if folds is not None:
-        parts = fold_file(data, utterances, folds, output, group_by, seed)
+        parts = fold_file(read, folds, output, group_by, seed)
         names = [f"fold-{number}" for number in range(1, folds + 1)]
     else:
         sizes = part_sizes(_numbers(size or ["dev=0.1"]), len(utterances))
-        parts = split_file(data, utterances, sizes, output, group_by, seed)
+        parts = split_file(read, sizes, output, group_by, seed)
         names = list(sizes)
     _print_shares(utterances, names, parts)
     console.print(f"{', '.join(f'{name} {len(part):,}' for name, part in zip(names, parts, strict=True))} of "
                   f"{len(utterances):,} rows in {output}", highlight=False)  # fmt: skip
+    for line in read.losses.lines():
+        console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _numbers(options: Sequence[str]) -> dict[str, float]:
@@ -151,10 +153,10 @@ def generate(
 
     Example: `weebill data generate --augment data/mine/train.jsonl --count 2000 --output data/mine/more.jsonl`
     """
-    from weebill.augment import augment as exchange_values
     from weebill.formats import read_utterances, span_row
     from weebill.generator import draw_utterances
     from weebill.grammar import read_grammar
+    from weebill.swapping import augment as swap_values
     from weebill.templates import load_grammar
 
     if grammar is None and augment is None:
@@ -165,8 +167,8 @@ def generate(
                           "leave them out")  # fmt: skip
     source = None if grammar is None else load_grammar() if grammar == "embedded" else read_grammar(Path(grammar))
     if augment:
-        drawn = {"": exchange_values(read_utterances(augment, format=format, split=split), _one_count(count), seed,
-                                     source.slots if source else None)}  # fmt: skip
+        drawn = {"": swap_values(read_utterances(augment, format=format, split=split), _one_count(count), seed,
+                                 source.slots if source else None)}  # fmt: skip
     else:
         assert source is not None
         counts = {"": _one_count(count)} if source.splits == ("",) else _counts_by_split(count, source.splits)

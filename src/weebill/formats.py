@@ -7,6 +7,7 @@ expected, what arrived and what to do.
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,28 @@ def read_utterances(path: Path | str, format: str | None = None, split: str | No
         DataError: missing, empty or malformed data, an unknown format or split; a span that is not within its text,
             overlaps another, or starts or ends on white space. All rows that are wrong are named together.
     """
+    unread, utterances = Losses(), []
+    with every_problem_named(path, format, split):
+        for item in stream(path, format, split):
+            if isinstance(item, Block):
+                unread.add(f"section {item.name!r}" if item.kind == "section" else item.kind, item.source)
+                continue
+            utterances.append(item.utterance())
+            if item.intents is not None and len(item.intents) > 1:
+                unread.add("row with several intents, the first is taken", item.source)
+            for name in _SPAN_KEYS:
+                if any(getattr(span, name) is not None for span in item.spans or ()):
+                    unread.add(f"row with a {name} of a span", item.source)
+    if unread.counts:
+        _LOG.warning("%s: a model does not learn these: %s", path, "; ".join(unread.lines()))
+    return utterances
+
+
+@contextmanager
+def every_problem_named(path: Path | str, format: str | None, split: str | None) -> Iterator[None]:
+    """Make one error of the first, which the block raises, and of those of all other rows of the data."""
     try:
-        return _read_utterances(path, format, split)
+        yield
     except DataError as error:
         raise DataError("\n".join(_problems(path, format, split, str(error)))) from error
 
@@ -101,23 +122,6 @@ def _problems(path: Path | str, format: str | None, split: str | None, first: st
     if len(found) > SHOWN_PROBLEMS:
         found[SHOWN_PROBLEMS:] = [f"… and {len(found) - SHOWN_PROBLEMS:,} more; `weebill data check {path}` lists all"]
     return found
-
-
-def _read_utterances(path: Path | str, format: str | None, split: str | None) -> list[Utterance]:
-    unread, utterances = Losses(), []
-    for item in stream(path, format, split):
-        if isinstance(item, Block):
-            unread.add(f"section {item.name!r}" if item.kind == "section" else item.kind, item.source)
-            continue
-        utterances.append(item.utterance())
-        if item.intents is not None and len(item.intents) > 1:
-            unread.add("row with several intents, the first is taken", item.source)
-        for name in _SPAN_KEYS:
-            if any(getattr(span, name) is not None for span in item.spans or ()):
-                unread.add(f"row with a {name} of a span", item.source)
-    if unread.counts:
-        _LOG.warning("%s: a model does not learn these: %s", path, "; ".join(unread.lines()))
-    return utterances
 
 
 def stream(

@@ -98,18 +98,23 @@ def _span(span: Any, text: str, where: str) -> Span:
 def spans_lines(rows: Iterable[Row], losses: Losses) -> Iterator[str]:
     """Yield rows as span JSON lines; what is not annotated has no key."""
     for row in rows:
-        out: dict[str, Any] = {"id": row.id} if row.id else {}
-        out["text"] = row.text
-        if row.intents is not None:
-            out["intent"] = row.intents[0]
-        if row.spans is not None:
-            out["spans"] = [
-                {"start": s.start, "end": s.end, "label": s.label}
-                | {k: v for k, v in (("value", s.value), ("role", s.role), ("group", s.group)) if v is not None}
-                for s in row.spans
-            ]
-        out |= {key: value for key, value in (("split", row.split), ("lang", row.lang)) if value is not None}
-        yield json.dumps(out | _other_keys(row, _OWN_KEYS, losses), ensure_ascii=False) + "\n"
+        yield json.dumps(spans_object(row, losses), ensure_ascii=False) + "\n"
+
+
+def spans_object(row: Row, losses: Losses) -> dict[str, Any]:
+    """Return the object that is a row's line of span JSON lines."""
+    out: dict[str, Any] = {"id": row.id} if row.id else {}
+    out["text"] = row.text
+    if row.intents is not None:
+        out["intent"] = row.intents[0]
+    if row.spans is not None:
+        out["spans"] = [
+            {"start": s.start, "end": s.end, "label": s.label}
+            | {k: v for k, v in (("value", s.value), ("role", s.role), ("group", s.group)) if v is not None}
+            for s in row.spans
+        ]
+    out |= {key: value for key, value in (("split", row.split), ("lang", row.lang)) if value is not None}
+    return out | _other_keys(row, _OWN_KEYS, losses)
 
 
 def read_massive(path: Path, on_error: OnError) -> Iterator[Row]:

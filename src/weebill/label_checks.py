@@ -8,6 +8,7 @@ from weebill.interchange import Row
 
 TRAIN = "train"
 _ONE_EDIT_SHARE, _TWO_EDITS_SHARE = 0.1, 0.01  # how rare the rarer label is for so many edits to be a typo
+_BESIDE_A_SINGLE = 3  # examples of a label that make one with a single example, an edit away, its typo
 
 
 class Labels:
@@ -53,12 +54,12 @@ def report_rows(ledger: Ledger, splits: Mapping[str, int]) -> None:
 def typos(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
     """Yield (rarer, commoner) label where the rarer one looks like a typo of the other.
 
-    They are the same but for case and separators, or one edit apart and the rarer has at most a tenth of the examples,
-    or two edits apart in long labels and it has at most a hundredth.
+    They are the same but for case and separators, or one edit apart and the rarer has at most a tenth of the examples
+    or a single one, or two edits apart in long labels and it has at most a hundredth.
 
     Example:
-        >>> list(typos({"set_alarm": 90, "set_alram": 2, "Set-Alarm": 40, "set_timer": 9}))
-        [('Set-Alarm', 'set_alarm'), ('set_alram', 'set_alarm')]
+        >>> list(typos({"set_alarm": 90, "set_alram": 2, "Set-Alarm": 40, "set_timer": 9, "set_timr": 1}))
+        [('Set-Alarm', 'set_alarm'), ('set_alram', 'set_alarm'), ('set_timr', 'set_timer')]
     """
     ordered = sorted(counts, key=lambda label: (-counts[label], label))
     bare = {label: "".join(c for c in label.casefold() if c.isalnum()) for label in ordered}
@@ -68,7 +69,8 @@ def typos(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
             if a != b and (abs(len(a) - len(b)) > 2 or min(len(a), len(b)) < 4):
                 continue
             share = counts[rare] / counts[usual]
-            edits = 0 if a == b else _edits(a, b) if share <= _ONE_EDIT_SHARE else 3
+            is_rare = share <= _ONE_EDIT_SHARE or (counts[rare] == 1 and counts[usual] >= _BESIDE_A_SINGLE)
+            edits = 0 if a == b else _edits(a, b) if is_rare else 3
             two = (
                 edits == 2 and share <= _TWO_EDITS_SHARE and len(a) >= 8 and not a.startswith(b) and not b.startswith(a)
             )
