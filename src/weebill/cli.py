@@ -307,7 +307,8 @@ def export(
 ) -> None:
     """Write a model for where torch is not, or for other libraries, and check that it gives what the model gives.
 
-    An ONNX export is a model folder: parse, embed, evaluate and verify work on it, without torch. Exit code 1, and nothing written, when the export gives something else.
+    An ONNX export is a model folder: parse, embed, evaluate and verify work on it, without torch. Exit code 1, and
+    nothing written, when the export gives something else.
 
     Example: `weebill export runs/massive --output runs/massive-onnx`
 
