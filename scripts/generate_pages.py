@@ -76,7 +76,8 @@ def _sections(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, ty
     for name, field in kind.model_fields.items():
         inner = _section(field.annotation)
         if inner is not None:
-            yield from _sections(inner, f"{prefix}.{name}" if prefix else name)
+            path = f"{prefix}.{name}".removeprefix(".")
+            yield from _sections(inner, f"[{path}]" if _is_list(field.annotation) else path)
 
 
 def _is_list(annotation: Any) -> bool:
@@ -98,8 +99,9 @@ def _default(field: FieldInfo) -> str:
 
 
 def _meaning(field: FieldInfo) -> str:
-    parts = [field.description or ""]
-    for part in (field.annotation, *get_args(field.annotation)):
+    parts, inner = [field.description or ""], get_args(field.annotation)
+    whole = _is_list(field.annotation) or type(None) in inner  # else choices beside something else, which has the words
+    for part in (field.annotation, *(inner if whole else ())):
         if get_origin(part) is Literal:
             parts.append(
                 ("any of " if _is_list(field.annotation) else "one of ")

@@ -345,6 +345,13 @@ def test_generated_pages_are_what_the_code_says():
         assert (ROOT / "docs" / name).read_text(encoding="utf-8") == page, f"docs/{name} is old; run: make docs"
 
 
+def test_every_recipe_key_has_a_meaning_and_its_range():
+    rows = [line for line in (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8").splitlines() if "| `" in line]
+    assert [row for row in rows if row.endswith("|  |")] == []
+    assert not [row for row in rows if row.startswith("| `intent_threshold`") and "one of `dev`" in row]
+    assert [row for row in rows if row.startswith("| `loss`") and "one of `triplet`" in row]
+
+
 NUMBERS = runpy.run_path(str(ROOT / "scripts" / "write_numbers.py"))
 
 

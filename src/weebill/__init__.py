@@ -1,4 +1,4 @@
-"""weebill: the smallest, fastest road from raw text to intent, entities and embeddings.
+"""weebill: a small, fast road from raw text to intent, entities and embeddings.
 
 Importing this imports no torch; names are loaded when first used.
 """

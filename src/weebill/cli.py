@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from weebill.schema import Overflow
 
 app = typer.Typer(
-    help="The smallest, fastest road from raw text to intent, entities and embeddings.\n\n"
+    help="A small, fast road from raw text to intent, entities and embeddings.\n\n"
     "Start with: weebill demo --output runs/demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -35,7 +35,7 @@ cli_data.app.add_typer(cli_data_make.data_app)
 app.add_typer(cli_data.app, name="data")
 console = Console(stderr=True)
 
-Model = Annotated[Path, typer.Argument(help="Model folder.")]
+Model = Annotated[Path, typer.Argument(help="Model folder, or tiny: the model that comes with weebill.")]
 ModelAndTexts = Annotated[
     list[str] | None,
     typer.Argument(
@@ -137,7 +137,7 @@ def evaluate(
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="Model folder.")],
+    a: Annotated[Path, typer.Argument(help="Model folder, or tiny.")],
     b: Annotated[Path, typer.Argument(help="Another one.")],
     data: Annotated[Path | None, typer.Option(help="Labelled data or pairs; default: the embedded dev split.")] = None,
     format: Annotated[str | None, typer.Option(help="As in evaluate; default: guessed.")] = None,
@@ -307,8 +307,8 @@ def export(
 ) -> None:
     """Write a model for where torch is not, or for other libraries, and check that it gives what the model gives.
 
-    An ONNX export is a model folder: parse, embed, evaluate and verify work on it, with `pip install 'weebill[onnx]'`
-    and no torch. Exit code 1, and nothing written, when the export gives something else.
+    An ONNX export is a model folder: parse, embed, evaluate and verify work on it, without torch. Exit code 1, and
+    nothing written, when the export gives something else.
 
     Example: `weebill export runs/massive --output runs/massive-onnx`
 

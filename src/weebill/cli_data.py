@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-app = typer.Typer(help="Bring data into shape: convert between formats, find mistakes and mend them.",
+app = typer.Typer(help="Bring data into shape: convert, check and mend, split, generate, fetch.",
                   no_args_is_help=True, rich_markup_mode="markdown")  # fmt: skip
 console = Console(stderr=True)
 
 
 @app.callback()
 def data() -> None:
-    """Bring data into shape: convert between formats, find mistakes and mend them."""
+    """Bring data into shape: convert, check and mend, split, generate, fetch."""
 
 
 @app.command()

@@ -20,7 +20,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run of this
 def pretrain(
     recipe: Recipe, output: Output, set: Sets = None, data_root: Root = Path("data"), resume: Resume = False
 ) -> None:
-    """Train a sentence encoder with a triplet loss.
+    """Train a sentence encoder on pairs, triplets, texts or what a teacher says of them.
 
     Example: `weebill pretrain sts-qqp --data-root data --output runs/pretrained`
     """

@@ -26,14 +26,14 @@ class Section(BaseModel):
 class EncoderConfig(Section):
     """Shape of the sentence transformer."""
 
-    num_layers: int = Field(4, ge=1, le=48)
-    num_heads: int = Field(8, ge=1, le=256)
-    hidden_dim: int = Field(64, ge=8, le=16384)
-    ffn_dim: int = Field(256, ge=8, le=65536)
+    num_layers: int = Field(4, ge=1, le=48, description="layers of attention and feed-forward")
+    num_heads: int = Field(8, ge=1, le=256, description="attention heads of a layer; must divide hidden_dim")
+    hidden_dim: int = Field(64, ge=8, le=16384, description="width of the token states; even")
+    ffn_dim: int = Field(256, ge=8, le=65536, description="width inside the feed-forward part of a layer")
     max_seq_len: int = Field(128, ge=4, le=8192, description="tokens, [CLS] and [SEP] included")
-    dropout: float = Field(0.1, ge=0, lt=1)
-    layer_norm_eps: float = Field(1e-12, gt=0, le=1)
-    pooling: Literal["cls", "mean"] = "cls"
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of activations zeroed in training")
+    layer_norm_eps: float = Field(1e-12, gt=0, le=1, description="added to the variance in LayerNorm, as in BERT")
+    pooling: Literal["cls", "mean"] = Field("cls", description="the state of [CLS], or the mean of the token states")
     embedding_dim: int = Field(
         64, ge=1, le=65536, description="width of the sentence embedding after the projection head"
     )
@@ -57,14 +57,16 @@ class HeadsConfig(Section):
     """Shape of the intent and tag heads."""
 
     lstm_dim: int = Field(64, ge=1, le=16384, description="hidden size of each direction of the tag head's BiLSTM")
-    mlp_dim: int = Field(128, ge=1, le=65536)
+    mlp_dim: int = Field(128, ge=1, le=65536, description="width inside the tag head's MLP")
     entity_boundaries: Literal["auto", "words", "any"] = Field(
         "auto", description="words: entities are whole words; auto: if those of the training data are"
     )
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1, description="of both heads, in training")
     crf: bool = Field(False, description="also learn how well each tag follows each other one; read by Viterbi")
     intent_threshold: Literal["dev"] | Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="an intent less probable is read as out_of_scope; dev: the best one there; 0 = off"
+        0.0,
+        description="an intent less probable is read as out_of_scope: a number from 0 (off) to below 1, or dev: the "
+        "one with the best intent accuracy on dev",
     )
 
     @property
@@ -76,18 +78,20 @@ class HeadsConfig(Section):
 class TrainingConfig(Section):
     """The loop: how long, how fast, how it stops."""
 
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(64, ge=2)
+    epochs: int = Field(10, ge=1, description="passes over the training rows")
+    batch_size: int = Field(64, ge=2, description="rows of a batch")
     learning_rate: float = Field(1e-3, gt=0, description="peak, for the encoder's top layer")
     head_learning_rate: float | None = Field(None, gt=0, description="peak for the heads; default: learning_rate")
     embedding_learning_rate: float | None = Field(
         None, gt=0, description="peak, for the word embeddings; default: as the layer below the first"
     )
-    layer_decay: float = Field(1.0, gt=0, le=1, description="each layer below the top learns this much slower")
-    warmup_fraction: float = Field(0.05, ge=0, lt=1)
+    layer_decay: float = Field(1.0, gt=0, le=1, description="rate of a layer, as a share of that of the layer above")
+    warmup_fraction: float = Field(
+        0.05, ge=0, lt=1, description="share of the steps in which the rate rises to its peak"
+    )
     final_fraction: float = Field(0.02, ge=0, le=1, description="learning rate at the end, as a share of the peak")
-    weight_decay: float = Field(0.01, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's, of matrices; not of biases, norms and embeddings")
+    max_grad_norm: float = Field(1.0, gt=0, description="a longer gradient is cut to this length")
     accumulation_steps: int = Field(1, ge=1, description="batches per optimizer step")
     precision: Literal["auto", "no", "bf16", "fp16"] = Field("auto", description="autocast; auto = off on CPU")
     evals: int = Field(10, ge=1, description="how many evaluations on dev, evenly spread")
@@ -97,8 +101,8 @@ class TrainingConfig(Section):
 class DataConfig(Section):
     """Where fine-tuning data comes from. Paths are relative to `--data-root`; none given = the embedded data."""
 
-    train: tuple[str, ...] = ()
-    dev: str | None = None
+    train: tuple[str, ...] = Field((), description="labelled files or folders; PATH#SPLIT for one split of a file")
+    dev: str | None = Field(None, description="the same, one; scored while training, never trained on")
     format: str | None = Field(None, description="data format; default: guessed from the file")
     tokenizer_texts: tuple[str, ...] = Field((), description="more texts for tokenizer = train: lines, or PATH#SPLIT")
 
@@ -119,7 +123,7 @@ class Source(Section):
     format: str | None = Field(None, description="of pairs; default: data.format, or guessed from the file")
     loss: LossName | None = Field(None, description="default: loss.kind")
     weight: float = Field(1.0, gt=0, le=1000, description="passes over the data set per epoch")
-    first_epoch: int = Field(1, ge=1)
+    first_epoch: int = Field(1, ge=1, description="of this data set")
     last_epoch: int | None = Field(None, ge=1, description="default: the run's last")
     max_rows: int | None = Field(None, ge=1, description="a seeded sample of so many rows; default: all")
     sentences: bool = Field(False, description="of texts: one row per sentence instead of per line")
@@ -134,8 +138,10 @@ def _paths_alone(value: Any) -> Any:
 class PretrainData(Section):
     """Where pretraining data comes from. Paths are relative to `--data-root`; none given = the embedded data."""
 
-    train: Annotated[tuple[Source, ...], BeforeValidator(_paths_alone)] = ()
-    dev: str | None = Field(None, description="scored pairs")
+    train: Annotated[tuple[Source, ...], BeforeValidator(_paths_alone)] = Field(
+        (), description="the data sets to mix, each as below or as its path alone"
+    )
+    dev: str | None = Field(None, description="scored pairs; never trained on")
     format: str | None = Field(None, description="of pairs: sts, qqp or pairs; default: guessed from each file")
     tokenizer_texts: tuple[str, ...] = Field((), description="more texts for tokenizer = train: lines, or PATH#SPLIT")
 
@@ -179,15 +185,17 @@ class LabelLoss(Section):
     effective_number_beta: float = Field(0.999, ge=0, lt=1, description="near 1: as inverse frequency; 0: all alike")
     tag_focal_gamma: float = Field(0.0, ge=0, le=10, description="tags read well count (1 - p) ** gamma; 0 = off")
     intent_sampling_power: float = Field(0.3, ge=0, le=1, description="row weight = intent frequency ** -power")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="probability that the gold label gives up to the others"
+    )
     token_dropout: float = Field(0.0, ge=0, lt=1, description="share of tokens read as [MASK] in training")
 
 
 class FinetuneLoss(LabelLoss):
     """Sum of intent and tag cross-entropy, each times its weight."""
 
-    intent_weight: float = Field(1.0, ge=0)
-    tag_weight: float = Field(1.0, ge=0)
+    intent_weight: float = Field(1.0, ge=0, description="of the intent loss; 0 = intents are not learnt")
+    tag_weight: float = Field(1.0, ge=0, description="of the tag loss; 0 = tags are not learnt")
     balance: Literal["fixed", "uncertainty"] = Field(
         "fixed", description="uncertainty: the losses are also divided by variances that are learnt"
     )
@@ -248,9 +256,13 @@ class UnlabelledTexts(Section):
 class DistillData(Section):
     """Where the texts come from. Paths are relative to `--data-root`; no train and dev = the embedded data."""
 
-    train: Annotated[tuple[LabelledTexts, ...], BeforeValidator(_paths_alone)] = ()
-    unlabelled: Annotated[tuple[UnlabelledTexts, ...], BeforeValidator(_paths_alone)] = ()
-    dev: str | None = None
+    train: Annotated[tuple[LabelledTexts, ...], BeforeValidator(_paths_alone)] = Field(
+        (), description="labelled data sets, each as below or as its path alone"
+    )
+    unlabelled: Annotated[tuple[UnlabelledTexts, ...], BeforeValidator(_paths_alone)] = Field(
+        (), description="texts without labels, each as below or as its path alone"
+    )
+    dev: str | None = Field(None, description="labelled; never trained on")
     format: str | None = Field(None, description="of labelled data; default: guessed from each file")
     tokenizer_texts: tuple[str, ...] = Field((), description="more texts for tokenizer = train: lines, or PATH#SPLIT")
 
@@ -292,7 +304,7 @@ class DistillLoss(LabelLoss):
     similarity_weight: float = Field(
         0.1, ge=0, description="of the batch's similarities by the sentence teacher, in its own width if alone"
     )
-    similarity_temperature: float = Field(0.05, gt=0)
+    similarity_temperature: float = Field(0.05, gt=0, description="divides those similarities")
     teacher_projection: Literal["none", "pca"] = Field(
         "none", description="pca: bring the sentence teacher's embeddings to the student's width"
     )
@@ -301,7 +313,7 @@ class DistillLoss(LabelLoss):
 class Recipe(Section):
     """What all kinds of recipe share."""
 
-    seed: int = 0
+    seed: int = Field(0, description="decides everything random: weights, order, dropout")
     tokenizer: str = Field("packaged", description='"packaged", "train" (on the training texts), or a folder')
     vocab_size: int = Field(8192, ge=260, description="tokens, for tokenizer = train")
     normalizers: tuple[Literal["nfc", "lowercase"], ...] = Field((), description="for tokenizer = train")
@@ -312,11 +324,14 @@ class Recipe(Section):
     training: TrainingConfig = TrainingConfig()
 
 
+_METRIC = "the dev score that chooses the best weights and stops the run"
+
+
 class PretrainRecipe(Recipe):
     """Train a sentence transformer on pairs, triplets, texts or a teacher's embeddings."""
 
     task: Literal["pretrain"] = "pretrain"
-    metric: Literal["spearman", "pearson"] = "spearman"
+    metric: Literal["spearman", "pearson"] = Field("spearman", description=_METRIC)
     teacher: str | None = Field(None, description="whose embeddings the distillation loss follows; as start")
     word_embeddings: Literal["random", "teacher"] = Field(
         "random", description="teacher: each token starts as the teacher's embedding of its text"
@@ -330,7 +345,7 @@ class FinetuneRecipe(Recipe):
     """Train intent and entities on a shared encoder."""
 
     task: Literal["finetune"] = "finetune"
-    metric: Literal["intent_accuracy", "span_f1", "exact_match"] = "exact_match"
+    metric: Literal["intent_accuracy", "span_f1", "exact_match"] = Field("exact_match", description=_METRIC)
     on_overflow: Overflow = Field(
         "window", description="a training text with more tokens than encoder.max_seq_len: in overlapping windows, cut "
         "(truncate), or refused (error)"
@@ -353,7 +368,7 @@ class DistillRecipe(Recipe):
     """Train a small model on what larger ones say of labelled and unlabelled texts."""
 
     task: Literal["distill"] = "distill"
-    metric: Literal["intent_accuracy", "span_f1", "exact_match"] = "exact_match"
+    metric: Literal["intent_accuracy", "span_f1", "exact_match"] = Field("exact_match", description=_METRIC)
     teachers: tuple[str, ...] = Field(min_length=1, description="model folders with heads; several are averaged")
     sentence_teacher: str | None = Field(None, description="whose embeddings the student's follow; as start")
     data: DistillData = DistillData()

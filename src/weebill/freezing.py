@@ -13,7 +13,7 @@ def parameter_groups(model: nn.Module, settings: TrainingConfig) -> list[dict[st
 
     Heads learn at `head_learning_rate`, the top encoder layer and the projection at `learning_rate`, each layer below
     `layer_decay` times slower, learned positions below the lowest. Word embeddings have a rate of their own: they start
-    as loud as the positions (entries near 1), where Adam's steps at an ordinary rate move them little. Biases, norms,
+    as large as the positions (entries near 1), where Adam's steps at an ordinary rate move them little. Biases, norms,
     positions and embeddings have no weight decay.
 
     Source:

@@ -36,10 +36,35 @@ if TYPE_CHECKING:
 AnyRecipe = PretrainRecipe | FinetuneRecipe | DistillRecipe
 
 
-def _check_paths(recipe: AnyRecipe) -> None:
+FETCHED = {  # what the shipped recipes read and `weebill data fetch` writes: the file, the name to fetch it by
+    "massive/en-US.jsonl": "massive",
+    "stsb/sts-train.csv": "stsb",
+    "stsb/sts-dev.csv": "stsb",
+    "qqp/train.tsv": "qqp",
+    "qqp/dev.tsv": "qqp",
+}
+
+
+def _check_paths(recipe: AnyRecipe, root: Path) -> None:
+    """Refuse data without dev, and say how to get files that are missing and can be fetched.
+
+    Raises:
+        ConfigError: one of train and dev is not named.
+        DataError: a file is missing that `weebill data fetch` writes.
+    """
     if bool(recipe.data.train) != bool(recipe.data.dev):
         raise ConfigError("data: expected both train and dev, or neither for the embedded data, got only one of them; "
                           "name the other too")  # fmt: skip
+    train = (source if isinstance(source, str) else source.path for source in recipe.data.train)
+    names = [name.partition("#")[0] for name in (*train, recipe.data.dev or "")]
+    missing = [name for name in dict.fromkeys(names) if name in FETCHED and not (root / name).exists()]
+    if missing:
+        files, fetched = (
+            ", ".join(str(root / name) for name in missing),
+            dict.fromkeys(FETCHED[name] for name in missing),
+        )
+        commands = " && ".join(f"weebill data fetch {name} --output {root}" for name in fetched)
+        raise DataError(f"{files}: expected the recipe's data, got nothing there; check --data-root, or: {commands}")
 
 
 def _read_split(root: Path, name: str, format: str | None) -> list[Utterance]:
@@ -180,7 +205,7 @@ def run_pretrain(
 ) -> None:
     """Pretrain by recipe and write the model folder; `resume` goes on with a run that was stopped."""
     check_output(output)
-    _check_paths(recipe)
+    _check_paths(recipe, data_root)
     if recipe.data.train:
         mix = read_mix(recipe, data_root)
         dev = read_pairs(data_root / str(recipe.data.dev), recipe.data.format)
@@ -200,7 +225,7 @@ def run_pretrain(
 
 def finetune_data(recipe: FinetuneRecipe, data_root: Path) -> tuple[list[Utterance], list[Utterance]]:
     """Return the training and dev utterances that a recipe names, or the embedded ones."""
-    _check_paths(recipe)
+    _check_paths(recipe, data_root)
     if not recipe.data.train:
         return templates.generate()
     *parts, dev = _read_splits(data_root, [*recipe.data.train, str(recipe.data.dev)], recipe.data.format)
@@ -236,7 +261,7 @@ def run_distill(
 ) -> None:
     """Distill by recipe and write the model folder; `resume` goes on with a run that was stopped."""
     check_output(output)
-    _check_paths(recipe)
+    _check_paths(recipe, data_root)
     if recipe.data.train:
         paths = [s.path for s in recipe.data.train]
         *parts, dev = _read_splits(data_root, [*paths, str(recipe.data.dev)], recipe.data.format)

@@ -244,7 +244,7 @@ def _init_weights(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
-        # positions have entries up to 1: words must be as loud, or the sum says where before it says what
+        # positions have entries up to 1: words must be as large, or the sum says where a token stands, not what it is
         nn.init.normal_(module.weight, std=1.0 / math.sqrt(2.0))
         with torch.no_grad():
             module.weight[module.padding_idx].zero_()
