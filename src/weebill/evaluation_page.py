@@ -129,7 +129,8 @@ def _intents(evaluation: Evaluation) -> str:
         busy[gold] += count
         busy[got] += count
     classes = sorted(name for name, _ in busy.most_common(SHOWN_INTENTS))
-    shown = f"{len(classes)} of {len(report.by_intent)} intents: those with most errors" if classes else "no errors"
+    names = {name for pair in counts for name in pair}
+    shown = f"{len(classes)} of {len(names)} intents: those with most errors" if classes else "no errors"
     return (
         _section("Confidence and calibration", confidence, is_open=True)
         + _section(
