@@ -76,6 +76,7 @@ class Evaluation:
     utterances: Sequence[Utterance]
     predictions: Sequence[Prediction]
     ledger: Sequence[LedgerEntry]
+    intent_separator: str | None = None
 
 
 def evaluate(
@@ -161,7 +162,7 @@ def evaluate_in_detail(
         [(utterances[i], shortened[i]) for i in sorted(shortened)],
         utterances, predictor.intents, [tag[2:] for tag in predictor.tags if tag.startswith("B-")], separator,
     )  # fmt: skip
-    return Evaluation(report, utterances, ordered, ledger)
+    return Evaluation(report, utterances, ordered, ledger, separator)
 
 
 def statistics(
