@@ -163,7 +163,7 @@ def _fill(
             _weights(folder / "heads" / TRANSITIONS, heads.transitions._asdict())
         _json(
             folder / "heads" / "config.json",
-            {"intents": heads.intents, "tags": heads.tags, "heads": heads.config.model_dump()},
+            {"intents": heads.intents, "tags": heads.tags, "heads": heads.config.model_dump(exclude_none=True)},
         )
     if golden:
         write_golden(folder, golden)

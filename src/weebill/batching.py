@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weebill.errors import WeebillError
-from weebill.predictor import Predictor, softmax
+from weebill.predictor import Predictor
 from weebill.schema import Encoding, Overflow, Prediction
 
 MAX_BATCH_TEXTS = 64
@@ -51,7 +51,7 @@ def read_texts(
         vectors_BD, encodings = output.sentence_embedding_BD, batch.encodings
         if labels and output.intent_logits_BC is not None:
             predictions = predictor.decode([texts[i] for i in rows], batch, output)
-            scores_BC = softmax(output.intent_logits_BC)
+            scores_BC = predictor.intent_scores(output.intent_logits_BC)
             readings = map(Reading, vectors_BD, encodings, predictions, scores_BC)
         else:
             readings = map(Reading, vectors_BD, encodings)

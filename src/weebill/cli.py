@@ -121,7 +121,7 @@ def evaluate(
         scores, ledger = found.report, [entry.to_json() for entry in found.ledger]
         if html:
             write_whole(html, page(found, str(model), where, show.read_log(model)).encode("utf-8", "replace"))
-        table = show.scores(scores, f"{model} on {where}")
+        table = show.scores(scores, f"{model} on {where}", found.intent_separator is not None)
         if pictures:
             draw_utterances(predictor, utterances, scores, f"{model.name} on {name}", pictures)
     Console().print(table)

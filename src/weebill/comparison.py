@@ -38,10 +38,10 @@ def compare_on_utterances(a: Predictor, b: Predictor, utterances: Sequence[Utter
     Raises:
         ArtifactError: a model without heads.
     """
-    found = []
+    found, separator = [], a.intent_separator or b.intent_separator
     for predictor in (a, b):
         predictions = predictor.parse([u.text for u in utterances])
-        found.append({name: (s, rows) for name, s, rows in evaluate.statistics(utterances, predictions)})
+        found.append({name: (s, rows) for name, s, rows in evaluate.statistics(utterances, predictions, separator)})
     return _differences(*found)
 
 

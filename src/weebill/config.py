@@ -68,6 +68,9 @@ class HeadsConfig(Section):
         description="an intent less probable is read as out_of_scope: a number from 0 (off) to below 1, or dev: the "
         "one with the best intent accuracy on dev",
     )
+    intent_separator: Annotated[str, Field(min_length=1, pattern=r"^\S*$")] | None = Field(
+        None, description="a text may have several intents, joined in its label by this, such as +; default: one intent"
+    )
 
     @property
     def settled_threshold(self) -> float:
@@ -383,6 +386,9 @@ class DistillRecipe(Recipe):
         if self.heads.crf or self.heads.intent_threshold == "dev":
             raise ValueError("heads.crf and heads.intent_threshold = dev are for `weebill finetune`; teachers say what "
                              "each token is by itself")  # fmt: skip
+        if self.heads.intent_separator is not None:
+            raise ValueError("heads.intent_separator is for `weebill finetune`; teachers say which one intent a text "
+                             "has")  # fmt: skip
         return self
 
 

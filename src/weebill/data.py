@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weebill.errors import ConfigError, DataError
-from weebill.schema import EncodedBatch, ModelTokenizer, Overflow, ScoredPair, Utterance
+from weebill.schema import EncodedBatch, ModelTokenizer, Overflow, ScoredPair, Utterance, intent_parts
 from weebill.tags import MISSING, TOO_LONG, Misaligned, align, is_inside_word
 from weebill.windows import Windows
 
@@ -359,6 +359,28 @@ def labels_of(utterances: Sequence[Utterance]) -> tuple[list[str], list[str]]:
     return intents, sorted({e.label for u in utterances for e in u.entities or ()})
 
 
+def sort_intents(utterances: Sequence[Utterance], separator: str | None) -> list[Utterance]:
+    """Return the utterances with the parts of every intent sorted, each once: labels of equal parts are equal.
+
+    Raises:
+        DataError: a part is empty; all such rows are named.
+    """
+    if separator is None:
+        return list(utterances)
+    found, wrong = [], []
+    for utterance in utterances:
+        parts = () if utterance.intent is None else intent_parts(utterance.intent, separator)
+        if "" in parts:
+            wrong.append(f"{utterance.source or repr(utterance.text[:60])} ({utterance.intent!r})")
+        found.append(replace(utterance, intent=separator.join(parts)) if parts else utterance)
+    if wrong:
+        more = f" and {len(wrong) - SHOWN_PLACES} more" if len(wrong) > SHOWN_PLACES else ""
+        raise DataError(f"heads.intent_separator = {separator!r}: expected an intent before and after it, got none in "
+                        f"{', '.join(wrong[:SHOWN_PLACES])}{more}; correct the labels, or choose a separator that is "
+                        f"no part of a name")  # fmt: skip
+    return found
+
+
 def entities_are_whole_words(utterances: Sequence[Utterance], tolerance: float = 0.005) -> bool:
     """Return whether hardly any annotated entity begins or ends inside a word: at most `tolerance` of them.
 
@@ -370,13 +392,14 @@ def entities_are_whole_words(utterances: Sequence[Utterance], tolerance: float =
 
 
 def check_known_labels(
-    dev: Sequence[Utterance], intents: Sequence[str], labels: Sequence[str]
+    dev: Sequence[Utterance], intents: Sequence[str], labels: Sequence[str], separator: str | None = None
 ) -> Mapping[str, list[str]]:
     """Return labels of `dev` the model cannot predict, each with the places it occurs (they count as errors)."""
     known_intents, known_labels, unknown = set(intents), set(labels), dict[str, list[str]]()
     for utterance in dev:
-        if utterance.intent is not None and utterance.intent not in known_intents:
-            unknown.setdefault(f"intent {utterance.intent}", []).append(utterance.source)
+        for intent in () if utterance.intent is None else intent_parts(utterance.intent, separator):
+            if intent not in known_intents:
+                unknown.setdefault(f"intent {intent}", []).append(utterance.source)
         for entity in utterance.entities or ():
             if entity.label not in known_labels:
                 unknown.setdefault(f"entity {entity.label}", []).append(utterance.source)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weebill.bootstrap import Floats, Statistic, estimate
+from weebill.data import sort_intents
 from weebill.errors import DataError
 from weebill.ledger import LedgerEntry, evaluation_ledger
 from weebill.metrics import (
@@ -23,7 +24,7 @@ from weebill.metrics import (
     span_scores_by_label,
 )
 from weebill.predictor import Predictor
-from weebill.schema import Entity, Prediction, Utterance
+from weebill.schema import Entity, Prediction, Utterance, intent_parts
 from weebill.tags import MISSING, Misaligned, align
 
 SCORES = ("intent_accuracy", "intent_macro_f1", "calibration_error", "tag_accuracy", "span_precision", "span_recall",
@@ -66,12 +67,16 @@ class EvalReport:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A report and what it was made from: the utterances, a prediction for each, and what cannot be found."""
+    """A report and what it was made from: the utterances, a prediction for each, and what cannot be found.
+
+    Several intents of an utterance are sorted, as those of a prediction are.
+    """
 
     report: EvalReport
     utterances: Sequence[Utterance]
     predictions: Sequence[Prediction]
     ledger: Sequence[LedgerEntry]
+    intent_separator: str | None = None
 
 
 def evaluate(
@@ -105,6 +110,7 @@ def evaluate_in_detail(
     predictor.require_heads()
     if not utterances:
         raise DataError("expected utterances to evaluate on, got none; check --data and --split")
+    utterances, separator = sort_intents(utterances, predictor.intent_separator), predictor.intent_separator
     texts = [u.text for u in utterances]
     predictions: dict[int, Prediction] = {}
     tag_ids = {tag: i for i, tag in enumerate(predictor.tags)}
@@ -134,7 +140,7 @@ def evaluate_in_detail(
     gold_spans, got_spans = [a for a, _ in labelled], [b for _, b in labelled]
     pairs = [(u.intent, p.intent) for u, p in zip(utterances, ordered, strict=True) if u.intent is not None]
     errors = Counter(error.kind for gold, got in labelled for error in span_errors(gold, got))
-    scored = [*statistics(utterances, ordered)]
+    scored = [*statistics(utterances, ordered, separator)]
     if tokens_N.any():
         scored.append(("tag_accuracy", _ratio(hits_N, tokens_N), len(texts)))
     found = {
@@ -146,7 +152,7 @@ def evaluate_in_detail(
         long_texts=long_texts,
         tag_loss=float(np.concatenate(losses).mean()) if tokens_N.any() else None,
         span_errors={kind: errors[kind] for kind in ERROR_KINDS} if labelled else {},
-        by_intent=scores_by_intent([a for a, _ in pairs], [b for _, b in pairs]),
+        by_intent=scores_by_intent([a for a, _ in pairs], [b for _, b in pairs], separator),
         by_label=span_scores_by_label(gold_spans, got_spans),
         intervals={name: interval for name, (_, interval) in found.items() if interval is not None},
         **{name: found[name][0] if name in found else None for name in SCORES},
@@ -154,29 +160,33 @@ def evaluate_in_detail(
     ledger = evaluation_ledger(
         [(utterances[i], one) for i in sorted(misaligned) for one in misaligned[i]],
         [(utterances[i], shortened[i]) for i in sorted(shortened)],
-        utterances, predictor.intents, [tag[2:] for tag in predictor.tags if tag.startswith("B-")],
+        utterances, predictor.intents, [tag[2:] for tag in predictor.tags if tag.startswith("B-")], separator,
     )  # fmt: skip
-    return Evaluation(report, utterances, ordered, ledger)
+    return Evaluation(report, utterances, ordered, ledger, separator)
 
 
 def statistics(
-    utterances: Sequence[Utterance], predictions: Sequence[Prediction]
+    utterances: Sequence[Utterance], predictions: Sequence[Prediction], separator: str | None = None
 ) -> Iterator[tuple[str, Statistic, int]]:
     """Yield each score the annotation allows: its name, the score as a function of counts, how many rows there are.
 
     Most are a sum over utterances divided by another: right ones by all, or F1 = 2 × right spans by predicted and gold
-    spans together. Macro F1 is the mean over the labels that occur.
+    spans together. Macro F1 is the mean over the labels that occur. With a separator an intent is right when all its
+    parts are and no other is there, and macro F1 is the mean over the parts.
     """
     both_rows = list(zip(utterances, predictions, strict=True))
-    answered = [(u.intent, p) for u, p in both_rows if u.intent is not None]
+    answered = [(intent_parts(u.intent, separator), intent_parts(p.intent, separator), p.score)
+                for u, p in both_rows if u.intent is not None]  # fmt: skip
     if answered:
-        gold, got = [intent for intent, _ in answered], [p.intent for _, p in answered]
-        right = [a == b for a, b in zip(gold, got, strict=True)]
+        right = [gold == got for gold, got, _ in answered]
         yield "intent_accuracy", _ratio(right, [1] * len(right)), len(right)
-        classes = {intent: i for i, intent in enumerate(sorted({*gold, *got}))}
-        gold_NC, got_NC = (np.eye(len(classes))[[classes[x] for x in some]] for some in (gold, got))
+        classes = {x: i for i, x in enumerate(sorted({x for gold, got, _ in answered for x in (*gold, *got)}))}
+        gold_NC, got_NC = np.zeros((2, len(answered), len(classes)))
+        for i, (gold, got, _) in enumerate(answered):
+            gold_NC[i, [classes[x] for x in gold]] = 1
+            got_NC[i, [classes[x] for x in got]] = 1
         yield "intent_macro_f1", _macro_f1(gold_NC * got_NC, gold_NC + got_NC), len(right)
-        yield "calibration_error", _calibration([p.score for _, p in answered], right), len(right)
+        yield "calibration_error", _calibration([score for _, _, score in answered], right), len(right)
     labelled = [(u, u.entities, p) for u, p in both_rows if u.entities is not None]
     if labelled:
         strict = [span_counts(gold, p.entities) for _, gold, p in labelled]
@@ -188,7 +198,8 @@ def statistics(
             statistic = _ratio([2 * c.true_positives for c in counts], [c.predicted + c.gold for c in counts])
             yield name, statistic, len(counts)
         yield "span_macro_f1", _span_macro_f1([(gold, p.entities) for _, gold, p in labelled]), len(strict)
-        annotated = [(i, u.intent == p.intent) for i, (u, _, p) in enumerate(labelled) if u.intent is not None]
+        both = [(i, u.intent, p.intent) for i, (u, _, p) in enumerate(labelled) if u.intent is not None]
+        annotated = [(i, intent_parts(a, separator) == intent_parts(b, separator)) for i, a, b in both]
         if annotated:
             ones = [1] * len(annotated)
             yield "exact_match", _ratio([ok and strict[i].exact for i, ok in annotated], ones), len(ones)

@@ -17,7 +17,7 @@ from weebill.evaluate import Evaluation
 from weebill.ledger import LedgerEntry
 from weebill.metrics import ERROR_KINDS, SpanError, SpanScores, confidence_bins, span_errors
 from weebill.page_parts import STYLE, escaped, hue, marked_text
-from weebill.report import SCORE_NAMES
+from weebill.report import SCORE_NAMES, SEVERAL_INTENTS
 from weebill.schema import Entity, Prediction, Utterance
 
 SHOWN_INTENTS = 80  # in the confusion matrix
@@ -69,10 +69,11 @@ def _scores(evaluation: Evaluation) -> str:
                  if interval else "")  # fmt: skip
         rows.append(f"<tr><th>{escaped(shown)}</th><td>{_percent(value)}</td><td>{edges}</td>"
                     f'<td class="bar">{drawn}</td></tr>')  # fmt: skip
+    several = f'<p class="fine">{SEVERAL_INTENTS}</p>' if evaluation.intent_separator is not None else ""
     long = f'<p class="fine">{report.long_texts:,} texts are longer than the model reads at once.</p>'
     head = f"<tr><td></td><td>value</td><td>{100 * LEVEL:.0f} % interval</td><td class=bar></td></tr>"
     table = f'<table class="scores">{head}{"".join(rows)}</table>'
-    return _section("Scores", table + (long if report.long_texts else ""), is_open=True)
+    return _section("Scores", table + several + (long if report.long_texts else ""), is_open=True)
 
 
 def _section(title: str, body: str, count: str = "", is_open: bool = False, name: str = "") -> str:
@@ -129,7 +130,8 @@ def _intents(evaluation: Evaluation) -> str:
         busy[gold] += count
         busy[got] += count
     classes = sorted(name for name, _ in busy.most_common(SHOWN_INTENTS))
-    shown = f"{len(classes)} of {len(report.by_intent)} intents: those with most errors" if classes else "no errors"
+    names = {name for pair in counts for name in pair}
+    shown = f"{len(classes)} of {len(names)} intents: those with most errors" if classes else "no errors"
     return (
         _section("Confidence and calibration", confidence, is_open=True)
         + _section(

@@ -29,7 +29,7 @@ from weebill.geometry import unit_rows
 from weebill.golden import DECODING_VERSION, GOLDEN_TEXTS, Golden, read_golden
 from weebill.normalize import normalize
 from weebill.predictor import Predictor, load, predictor_of
-from weebill.schema import ModelOutput, Utterance
+from weebill.schema import ModelOutput, Utterance, intent_parts
 from weebill.tokenizer import Tokenizer
 from weebill.verification import TOLERANCE, golden_rows_of, verify
 
@@ -118,7 +118,8 @@ def export_onnx(
     _check_folders(folder, output)
     stored = read_model(folder)
     original = load(folder, "torch")
-    known = sum(u.intent in original.intents for u in utterances)
+    intents, separator = set(original.intents), original.intent_separator
+    known = sum(u.intent is not None and intents.issuperset(intent_parts(u.intent, separator)) for u in utterances)
     scored = known > len(utterances) / 2
     if int8 and original.intents and not scored:
         raise ConfigError(f"--int8: expected utterances with intents of this model, to see what int8 loses, got "
@@ -162,6 +163,8 @@ def _compare(original: Predictor, exported: Predictor, texts: Sequence[str], int
         turns.append(_turn(*pairs[0]))
         differences += [_apart(a, b) for a, b in pairs]
         others[: len(pairs)] += [_count_others(a, b) for a, b in pairs]
+        if original.intent_separator is not None:
+            others[1] += _count_sides(*pairs[1])
     # np.max, of which NaN is the largest
     yield Check("largest difference of an output", "share", float(np.max(differences)),
                 allowed=None if int8 else TOLERANCE)  # fmt: skip
@@ -195,6 +198,12 @@ def _count_others(a_NK: Floats, b_NK: Floats) -> int:
     """Return in how many rows `b` is highest where `a` is not; of two that `a` has equally high, either will do."""
     there_N = np.take_along_axis(a_NK, b_NK.argmax(axis=-1)[:, None], axis=-1)[:, 0]
     return int((a_NK.max(axis=-1) - there_N > TOLERANCE * np.abs(a_NK).max(axis=-1)).sum())
+
+
+def _count_sides(a_NC: Floats, b_NC: Floats) -> int:
+    """Return how many intents only one of them has, each decided by itself; of those near 0 in `a`, either will do."""
+    clear_NC = np.abs(a_NC) > TOLERANCE * np.abs(a_NC).max(axis=-1, keepdims=True)
+    return int((((a_NC > 0) != (b_NC > 0)) & clear_NC).sum())
 
 
 def _alone_against_batch(predictor: Predictor) -> float:

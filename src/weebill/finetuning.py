@@ -23,7 +23,7 @@ from weebill.ledger import training_ledger
 from weebill.metrics import refusal_threshold
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import Predictor, predictor_of_model
-from weebill.schema import OUT_OF_SCOPE, Utterance
+from weebill.schema import OUT_OF_SCOPE, Utterance, intent_parts
 from weebill.tags import MISSING, tag_vocabulary
 from weebill.tokenizer import Tokenizer
 from weebill.train import Batch, Event, OnEvent, Plan, Task, fit, start_encoder
@@ -42,23 +42,29 @@ def finetune(
     if not train or not dev:
         raise DataError(f"expected training and dev utterances, got {len(train)} and {len(dev)}; check the "
                         f"data")  # fmt: skip
+    separator = recipe.heads.intent_separator
+    train, dev = data.sort_intents(train, separator), data.sort_intents(dev, separator)
     set_seed(recipe.seed)
     encoder = start_encoder(recipe, tokenizer)
-    intents, labels = data.labels_of(train)
+    names, labels = data.labels_of(train)  # names may join several intents
+    intents = sorted({intent for name in names for intent in intent_parts(name, separator)})
     if not intents:
         raise DataError("expected training rows with an intent, got none; add an intent to the rows")
     tags = tag_vocabulary(labels)
     model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, train))
     check_freezing(recipe, model)
     longest = encoder.config.max_seq_len
-    rows = data.label_rows(train, encoder.tokenizer, longest, intents, tags, recipe.on_overflow)
+    rows = data.label_rows(train, encoder.tokenizer, longest, names, tags, recipe.on_overflow)
     known = [*intents, OUT_OF_SCOPE] if recipe.heads.intent_threshold else intents
-    ledger = [entry.to_json() for entry in training_ledger([rows], train, dev, known, labels)]
+    ledger = [entry.to_json() for entry in training_ledger([rows], train, dev, known, labels, separator)]
     on_event({"event": "ledger", "rows": ledger})
     check_metric(recipe.metric, predictor_of_model(model), dev)
     if recipe.heads.intent_threshold == "dev":
         check_out_of_scope(dev)
-    work = _Joint(recipe, model, rows)
+    parts_NC = None
+    if separator is not None:
+        parts_NC = torch.tensor([[float(x in intent_parts(name, separator)) for x in intents] for name in names])
+    work = _Joint(recipe, model, rows, parts_NC)
     task = Task(
         work.plan,
         work.collate,
@@ -76,10 +82,15 @@ def finetune(
 
 
 class _Joint:
-    """Plans, collates, scores and balances the batches of annotated utterances."""
+    """Plans, collates, scores and balances the batches of annotated utterances.
 
-    def __init__(self, recipe: FinetuneRecipe, model: MultiTaskModel, rows: data.LabelledRows):
-        self.recipe, self.model, self.rows = recipe, model, rows
+    `parts_NC` says, where a text may have several intents, which of them each number of `rows.intents` stands for.
+    """
+
+    def __init__(
+        self, recipe: FinetuneRecipe, model: MultiTaskModel, rows: data.LabelledRows, parts_NC: Tensor | None = None
+    ):
+        self.recipe, self.model, self.rows, self.parts_NC = recipe, model, rows, parts_NC
         self.tokenizer = model.encoder.tokenizer
         self.lengths = [len(ids) for ids in rows.token_ids]
         self.weights_L = torch.from_numpy(tag_class_weights(recipe.loss, rows.tags, len(model.tags)))
@@ -118,7 +129,7 @@ class _Joint:
             _, intents_BC, tags_BTL = wrapped(batch["input_ids"], mask_BT)
         parts, chain = {}, self.model.tag_head.crf
         if "intents" in batch:
-            parts["intent"] = losses.intent_loss(intents_BC.float(), batch["intents"], loss.label_smoothing)
+            parts["intent"] = self._intent_loss(intents_BC.float(), batch["intents"])
         if "tags" in batch and chain is not None:
             parts["tags"] = losses.crf_loss(
                 tags_BTL.float(), batch["tags"], chain.start_L, chain.transitions_LL, chain.end_L
@@ -129,6 +140,14 @@ class _Joint:
                 tags_BTL.float(), batch["tags"], weights_L, loss.label_smoothing, loss.tag_focal_gamma
             )
         return parts
+
+    def _intent_loss(self, intents_BC: Tensor, names_B: Tensor) -> Tensor:
+        smoothing = self.recipe.loss.label_smoothing
+        if self.parts_NC is None:
+            return losses.intent_loss(intents_BC, names_B, smoothing)
+        known_B = names_B != MISSING
+        wanted_BC = self.parts_NC.to(intents_BC.device)[names_B[known_B]]
+        return losses.several_intents_loss(intents_BC[known_B], wanted_BC, smoothing)
 
     def weigh(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what each loss adds to the sum; one of weight 0 is left out, so that its head stays as it is."""
@@ -161,7 +180,8 @@ def check_freezing(recipe: FinetuneRecipe, model: MultiTaskModel) -> None:
     if recipe.start is None or not is_model_folder(Path(recipe.start)):
         return
     stored = read_model(Path(recipe.start)).heads
-    for head, labels, theirs in (("intent_head", model.intents, stored and stored.intents),
+    reads_alike = stored is not None and stored.config.intent_separator == recipe.heads.intent_separator
+    for head, labels, theirs in (("intent_head", model.intents, stored and reads_alike and stored.intents),
                                  ("tag_head", model.tags, stored and stored.tags)):  # fmt: skip
         if stored is None or not getattr(recipe.freezing, head):
             continue
@@ -189,9 +209,13 @@ def check_out_of_scope(dev: Sequence[Utterance]) -> None:
 def choose_threshold(model: MultiTaskModel, dev: Sequence[Utterance]) -> dict[str, Any]:
     """Set the model's intent threshold to the best one on dev; returns it with the accuracy before and after."""
     rows = [u for u in dev if u.intent is not None]
-    found = predictor_of_model(model).parse([u.text for u in rows], show_progress=False)
-    score_N = np.array([p.score for p in found], dtype=np.float64)
-    right_N = np.array([p.intent == u.intent for p, u in zip(found, rows, strict=True)])
+    predictor, score_N, right_N = predictor_of_model(model), np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
+    for numbers, batch, output in predictor.outputs([u.text for u in rows], show_progress=False):
+        assert output.intent_logits_BC is not None
+        some = [rows[i] for i in numbers]
+        found = predictor.decode([u.text for u in some], batch, output)
+        score_N[numbers] = predictor.intent_scores(output.intent_logits_BC).max(axis=-1)  # of the likeliest intent
+        right_N[numbers] = [p.intent == u.intent for p, u in zip(found, some, strict=True)]
     outside_N = np.array([u.intent == OUT_OF_SCOPE for u in rows])
     threshold = refusal_threshold(score_N, right_N, outside_N)
     after_N = np.where(score_N < threshold, outside_N, right_N)

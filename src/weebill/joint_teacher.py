@@ -87,6 +87,9 @@ def read_joint_teacher(folder: Path | str) -> JointTeacher:
     if predictor.transitions is not None:
         raise ConfigError(f"teachers: expected models that say what each token is by itself, got {folder}, which has a "
                           f"CRF; fine-tune a teacher with heads.crf = false")  # fmt: skip
+    if predictor.intent_separator is not None:
+        raise ConfigError(f"teachers: expected models that read one intent in a text, got {folder}, which reads "
+                          f"several; fine-tune a teacher without heads.intent_separator")  # fmt: skip
     stored = read_model(Path(folder))
     assert stored.heads is not None
     digest = hashlib.sha256(model_fingerprint(stored).encode())

@@ -39,7 +39,7 @@ class LedgerEntry:
 
 def training_ledger(
     rows: Sequence[LabelledRows], train: Iterable[Utterance], dev: Sequence[Utterance], intents: Sequence[str],
-    labels: Sequence[str],
+    labels: Sequence[str], separator: str | None = None,
 ) -> list[LedgerEntry]:  # fmt: skip
     """Return what a run cannot learn: entities off the tokens, ends of texts, labels without an example, new in dev."""
     misaligned = [one for some in rows for one in some.misaligned]
@@ -52,7 +52,7 @@ def training_ledger(
             reason = f"none of its {count:,} entities can be learnt"
             fix = "correct its spans, or add examples"
             entries.append(LedgerEntry("label without an example", first[label], label, reason, fix))
-    return entries + _unknown(check_known_labels(dev, intents, labels), intents, labels, "dev", "train")
+    return entries + _unknown(check_known_labels(dev, intents, labels, separator), intents, labels, "dev", "train")
 
 
 def evaluation_ledger(
@@ -61,10 +61,12 @@ def evaluation_ledger(
     utterances: Sequence[Utterance],
     intents: Sequence[str],
     labels: Sequence[str],
+    separator: str | None = None,
 ) -> list[LedgerEntry]:
     """Return what the model cannot get right whatever it does, and what of the texts it does not read."""
     entries = [*_misaligned(misaligned), *(_shortened(u, dropped) for u, dropped in shortened)]
-    return entries + _unknown(check_known_labels(utterances, intents, labels), intents, labels, "data", "the model")
+    unknown = check_known_labels(utterances, intents, labels, separator)
+    return entries + _unknown(unknown, intents, labels, "data", "the model")
 
 
 def _misaligned(misaligned: Iterable[tuple[Utterance, Misaligned]]) -> Iterable[LedgerEntry]:

@@ -234,6 +234,23 @@ def intent_loss(intent_logits_BC: Tensor, intents_B: Tensor, label_smoothing: fl
     return total / (intents_B != -100).sum().clamp(min=1)
 
 
+def several_intents_loss(intent_logits_BC: Tensor, intents_BC: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Return the binary cross-entropy of each intent, summed, the mean over rows; no row gives 0.
+
+    That is -log of the probability of the row's set of intents, each decided by itself.
+
+    Args:
+        intent_logits_BC: of each intent; its probability is the sigmoid.
+        intents_BC: 1 for an intent that the row has, else 0.
+        label_smoothing: share of each decision that is taken for both answers alike.
+
+    Shape: (B, C), (B, C) -> ()
+    Source: torch.nn.BCEWithLogitsLoss; with smoothing, torch.nn.CrossEntropyLoss of two classes with its own.
+    """
+    target_BC = intents_BC * (1 - label_smoothing) + label_smoothing / 2
+    return F.binary_cross_entropy_with_logits(intent_logits_BC, target_BC, reduction="sum") / max(1, len(target_BC))
+
+
 def tag_loss(
     tag_logits_BTL: Tensor,
     tags_BT: Tensor,

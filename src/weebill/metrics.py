@@ -7,12 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from weebill.schema import Entity
+from weebill.schema import Entity, intent_parts
 
 Spans = Sequence[Entity]
 ErrorKind = Literal["label", "boundary", "boundary and label", "missed", "spurious"]
@@ -32,10 +33,13 @@ class SpanScores:
     gold: int
 
 
-def scores_by_intent(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, SpanScores]:
-    """Return the scores of every intent that occurs in gold or predicted, sorted by intent."""
-    want, got = Counter(gold), Counter(predicted)
-    right = Counter(a for a, b in zip(gold, predicted, strict=True) if a == b)
+def scores_by_intent(
+    gold: Sequence[str], predicted: Sequence[str], separator: str | None = None
+) -> dict[str, SpanScores]:
+    """Return the scores of every intent that occurs in gold or predicted, sorted; with a separator, of every part."""
+    gold_parts, parts_read = ([intent_parts(intent, separator) for intent in some] for some in (gold, predicted))
+    want, got = Counter(chain(*gold_parts)), Counter(chain(*parts_read))
+    right = Counter(x for a, b in zip(gold_parts, parts_read, strict=True) for x in a if x in b)
     return {intent: _span_scores(right[intent], got[intent], want[intent]) for intent in sorted({*want, *got})}
 
 

@@ -75,6 +75,8 @@ def _metadata(stored: StoredModel, int8: bool) -> dict[str, str]:
         values |= {"intents": stored.heads.intents, "tags": stored.heads.tags}
         config = stored.heads.config
         values |= {"entity_boundaries": config.entity_boundaries, "intent_threshold": config.settled_threshold}
+        if config.intent_separator is not None:
+            values["intent_separator"] = config.intent_separator
         if stored.heads.transitions:
             values |= {name: array.tolist() for name, array in stored.heads.transitions._asdict().items()}
     return {f"weebill.{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}

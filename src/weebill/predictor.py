@@ -15,7 +15,16 @@ from weebill.backend import Backend, BackendName, TorchBackend, load_backend, ru
 from weebill.data import batches_by_length
 from weebill.decoding import TagGrammar, Transitions
 from weebill.errors import ArtifactError, ConfigError
-from weebill.schema import OUT_OF_SCOPE, EncodedBatch, Entity, ModelOutput, ModelTokenizer, Overflow, Prediction
+from weebill.schema import (
+    OUT_OF_SCOPE,
+    SEVERAL_FROM,
+    EncodedBatch,
+    Entity,
+    ModelOutput,
+    ModelTokenizer,
+    Overflow,
+    Prediction,
+)
 from weebill.tags import end_of_words, is_inside_word, spans_from_tags
 from weebill.windows import Windows
 
@@ -31,6 +40,7 @@ class Predictor:
     `max_seq_len` is in tokens. A longer text is read in overlapping windows; with `on_overflow` "truncate" only its
     beginning is, and with "error" it is refused. With `whole_words` no entity begins or ends inside a word.
     An intent less probable than `intent_threshold` is read as `schema.OUT_OF_SCOPE`. `transitions` are those of a CRF.
+    With an `intent_separator` a text may have several of the `intents`, joined by it.
     """
 
     def __init__(
@@ -45,6 +55,7 @@ class Predictor:
         transitions: Transitions | None = None,
         intent_threshold: float = 0.0,
         on_overflow: Overflow = "window",
+        intent_separator: str | None = None,
     ):
         if on_overflow not in get_args(Overflow):
             raise ConfigError(f"on_overflow: expected one of {', '.join(get_args(Overflow))}, got {on_overflow!r}; "
@@ -54,6 +65,7 @@ class Predictor:
         self.max_seq_len, self.embedding_dim = max_seq_len, embedding_dim
         self.intents, self.tags, self.whole_words = list(intents), list(tags), whole_words
         self.transitions, self.intent_threshold = transitions, intent_threshold
+        self.intent_separator = intent_separator
         self._grammar = TagGrammar(tags, transitions) if tags else None
 
     def __call__(self, text: str) -> Prediction:
@@ -112,7 +124,8 @@ class Predictor:
                 yield from (((row, windows), batch) for batch in windows.batches(batch_size))
 
         for (row, windows), parts in groupby(run_all(self.backend, batches()), key=itemgetter(0)):
-            yield np.array([row]), windows.whole_batch(), windows.merge([output for _, _, output in parts])
+            merged = windows.merge([output for _, _, output in parts], self.intent_separator is not None)
+            yield np.array([row]), windows.whole_batch(), merged
 
     def parse(self, texts: Sequence[str], show_progress: bool | None = None) -> list[Prediction]:
         """Return one prediction per text, in the order given.
@@ -135,9 +148,12 @@ class Predictor:
         return vectors
 
     def decode(self, texts: Sequence[str], batch: EncodedBatch, output: ModelOutput) -> list[Prediction]:
-        """Return predictions from logits: the only softmax, argmax and BIO decoder in weebill."""
+        """Return predictions from logits: the only softmax, argmax and BIO decoder in weebill.
+
+        Of several intents all are read that are at least SEVERAL_FROM probable, else the likeliest one.
+        """
         assert output.intent_logits_BC is not None and output.tag_logits_BTL is not None and self._grammar is not None
-        intents_BC = softmax(output.intent_logits_BC)
+        intents_BC = self.intent_scores(output.intent_logits_BC)
         best = intents_BC.argmax(axis=-1).tolist()
         reads, continues = self._words(texts, batch)
         tags = self._grammar.decode(output.tag_logits_BTL, reads, continues)
@@ -151,8 +167,20 @@ class Predictor:
                 entities = spans_from_tags(names, [offsets[t] for t in reads[i]], scores[i])
             score = float(intents_BC[i, intent])
             name = self.intents[intent] if score >= self.intent_threshold else OUT_OF_SCOPE
+            if self.intent_separator is not None and score >= self.intent_threshold:
+                read = np.flatnonzero(intents_BC[i] >= SEVERAL_FROM)
+                if read.size > 1:
+                    name = self.intent_separator.join(sorted(self.intents[k] for k in read))
+                    score = float(intents_BC[i, read].min())
             predictions.append(Prediction(text, name, score, entities))
         return predictions
+
+    def intent_scores(self, logits_BC: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the probability of each intent; where a text may have several, each by itself."""
+        if self.intent_separator is None:
+            return softmax(logits_BC)
+        scores_BC: npt.NDArray[np.float32] = np.exp(-np.logaddexp(0, -logits_BC))
+        return scores_BC
 
     def _words(self, texts: Sequence[str], batch: EncodedBatch) -> tuple[list[list[int]], list[list[bool]]]:
         """Return the places of each text's tokens that carry a tag, and which of those tokens go on a word.
@@ -236,6 +264,7 @@ def predictor_of(stored: StoredModel, backend: Backend, on_overflow: Overflow = 
         heads.transitions if heads else None,
         heads.config.settled_threshold if heads else 0.0,
         on_overflow,
+        heads.config.intent_separator if heads else None,
     )
 
 
@@ -252,4 +281,5 @@ def predictor_of_model(model: "MultiTaskModel", backend: Backend | None = None) 
         model.whole_words,
         model.transitions,
         model.config.settled_threshold,
+        intent_separator=model.config.intent_separator,
     )

@@ -235,11 +235,13 @@ SCORE_NAMES = {
     "massive_slot_f1": "slot F1 (MASSIVE's convention)",
     "massive_exact_match": "exact match (MASSIVE's convention)",
 }
+SEVERAL_INTENTS = "a text is right with all its intents and no other; macro-F1 is the mean over single intents"
 
 
-def scores(report: EvalReport, title: str) -> Table:
+def scores(report: EvalReport, title: str, several_intents: bool = False) -> Table:
     """Return the table of a report's scores, in percent, with the intervals it has."""
-    table = Table("score", "value", f"{100 * LEVEL:.0f} % interval", title=title)
+    table = Table("score", "value", f"{100 * LEVEL:.0f} % interval", title=title,
+                  caption=SEVERAL_INTENTS if several_intents else None)  # fmt: skip
     table.add_row("rows", f"{report.rows:,}")
     for name, shown in SCORE_NAMES.items():
         value, interval = getattr(report, name), report.intervals.get(name)

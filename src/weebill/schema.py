@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 OUT_OF_SCOPE = "out_of_scope"
+SEVERAL_FROM = 0.5  # probability from which an intent is read beside others, where a text may have several
 Overflow = Literal["window", "truncate", "error"]  # what becomes of a text with more tokens than a model reads
 
 
@@ -56,6 +57,16 @@ class ScoredPair:
     b: str
     score: float
     source: str = ""
+
+
+def intent_parts(intent: str, separator: str | None) -> tuple[str, ...]:
+    """Return the intents that a label stands for, sorted, each once; without a separator that is the label itself.
+
+    Example:
+        >>> intent_parts("turn_off+play_music", "+"), intent_parts("turn_off+play_music", None)
+        (('play_music', 'turn_off'), ('turn_off+play_music',))
+    """
+    return (intent,) if separator is None else tuple(sorted({part.strip() for part in intent.split(separator)}))
 
 
 class Encoding:
@@ -176,7 +187,11 @@ class ModelOutput:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model reads in one text. `score` is the probability of `intent`; out of scope, of the likeliest one."""
+    """What the model reads in one text.
+
+    `score` is the probability of `intent`; where it joins several, of the least probable one; out of scope, of the
+    likeliest one.
+    """
 
     text: str
     intent: str

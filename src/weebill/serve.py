@@ -163,7 +163,7 @@ def _parsed(reading: Reading, intents: Sequence[str], utf16: bool) -> dict[str, 
         {"name": intents[i], "confidence": round(float(scores_C[i]), 6)}
         for i in np.argsort(-scores_C, kind="stable")[:RANKING_LENGTH]
     ]
-    if prediction.intent != ranking[0]["name"]:  # out of scope
+    if prediction.intent != ranking[0]["name"]:  # out of scope, or several
         ranking.insert(0, {"name": prediction.intent, "confidence": round(prediction.score, 6)})
     return {
         "text": prediction.text,

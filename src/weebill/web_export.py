@@ -123,9 +123,10 @@ def web_tokenizer(tokenizer: ModelTokenizer) -> dict[str, Any]:
 def _files(predictor: Predictor, source: Path, name: str, examples: Sequence[Utterance] | None) -> dict[str, bytes]:
     """Return names and contents of all files but the runtime's."""
     tokenizer = web_tokenizer(predictor.tokenizer)
-    if predictor.transitions is not None or predictor.intent_threshold:
-        raise ArtifactError("--format web: expected a model without a CRF and without an intent threshold, which the "
-                            "page does not know, got one with; serve it: weebill serve FOLDER")  # fmt: skip
+    if predictor.transitions is not None or predictor.intent_threshold or predictor.intent_separator is not None:
+        raise ArtifactError("--format web: expected a model without a CRF, an intent threshold or several intents of "
+                            "a text, which the page does not know, got one with; serve it: weebill serve "
+                            "FOLDER")  # fmt: skip
     utterances = fitting_examples(predictor) if examples is None else examples
     known = Neighbours(predictor, utterances) if utterances else None
     model = {

@@ -73,13 +73,14 @@ class Windows:
         ids_1T = np.array([self.whole.token_ids], dtype=np.int64)
         return EncodedBatch(ids_1T, np.ones(ids_1T.shape, dtype=bool), [self.whole])
 
-    def merge(self, outputs: Sequence[ModelOutput]) -> ModelOutput:
+    def merge(self, outputs: Sequence[ModelOutput], several_intents: bool = False) -> ModelOutput:
         """Return what the windows, in order, say of the whole text, as if one pass had read it.
 
         Tags: each token's logits come from the window that owns it, and are decoded once, over the whole text.
         Embedding: the mean over the windows, weighted by the tokens each owns. Intent: as the surest window reads it,
         whose best intent is furthest ahead of the next; means of all drown a request among other talk (docs/
-        evaluation.md has what was measured).
+        evaluation.md has what was measured). Where a text may have several intents, each as the window reads it that is
+        surest of it.
         """
         weights_W = np.array([b - a for a, b in self.owned], dtype=np.float32)
         weights_W /= weights_W.sum()
@@ -91,9 +92,10 @@ class Windows:
         intents_WC, tags_WTL = np.concatenate(intents), np.concatenate(tags)
         best_two_W2 = np.sort(intents_WC, axis=1)[:, -2:]
         surest = (best_two_W2[:, -1] - best_two_W2[:, 0]).argmax()
+        intents_C = intents_WC.max(axis=0) if several_intents else intents_WC[surest]
         first = len(self._before)
         rows = [tags_WTL[0, :first]]
         for tags_TL, (a, b), (start, _) in zip(tags_WTL, self.owned, self.ranges, strict=True):
             rows.append(tags_TL[first + a - start : first + b - start])
         rows.append(tags_WTL[-1, tags_WTL.shape[1] - len(self._after) :])
-        return ModelOutput(embedding_D[None], intents_WC[None, surest], np.concatenate(rows)[None])
+        return ModelOutput(embedding_D[None], intents_C[None], np.concatenate(rows)[None])
