@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import weebill
 from weebill import onnx_graph, templates
 from weebill.artifact import read_model
-from weebill.backend import OnnxBackend, run_all
+from weebill.backend import OnnxBackend, _is_finite, run_all
 from weebill.cli import app
 from weebill.config import EncoderConfig, HeadsConfig
 from weebill.errors import ArtifactError, ConfigError, MissingExtraError
@@ -211,11 +211,20 @@ def test_a_graph_that_computes_something_else_is_not_written(joint, tmp_path, mo
 
 
 def test_a_graph_that_computes_nan_is_not_written(joint, tmp_path, monkeypatch):
-    norm = onnx_graph._Graph.norm
-    monkeypatch.setattr(onnx_graph._Graph, "norm", lambda self, x, name, eps: norm(self, x, name, -1e9))  # its root
+    norm = onnx_graph._Graph.norm  # with the root of a negative number
+    monkeypatch.setattr(onnx_graph._Graph, "norm", lambda self, x, name, _, *more: norm(self, x, name, -1e9, *more))
     with pytest.raises(ArtifactError, match="expected finite outputs of the shapes"):
         export_onnx(joint, str(tmp_path / "onnx"), ROWS)
     assert not (tmp_path / "onnx").exists()
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5), (64, 16, 11)])
+def test_every_number_that_is_none_is_seen(shape):
+    numbers = np.full(shape, 1e30, np.float32)  # whose squares are too large
+    assert _is_finite(numbers)
+    for bad in (np.nan, np.inf, -np.inf):
+        numbers[0, 1, 2] = bad
+        assert not _is_finite(numbers)
 
 
 def test_padding_that_changes_a_text_is_not_written(joint, tmp_path, monkeypatch):

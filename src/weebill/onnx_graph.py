@@ -10,7 +10,6 @@ reads each text backwards from its own last token, as heads.py does, so padding 
 """
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,8 +22,8 @@ from weebill.artifact import StoredModel
 from weebill.backend import ONNX_INPUTS, ONNX_OUTPUTS
 from weebill.config import EncoderConfig
 
-OPSET = 20  # the first with Gelu
-IR_VERSION = 9  # what came with it: older runtimes read it
+OPSET = 23  # the first with Attention
+IR_VERSION = 11  # what came with it: older runtimes read it
 Array = npt.NDArray[Any]
 
 
@@ -124,20 +123,46 @@ class _Graph:
         # onnxruntime computes this once if both are constants; a DequantizeLinear it would compute in every run
         return self.add("Mul", self.add("Cast", whole, to=TensorProto.FLOAT), scale)
 
-    def linear(self, x: str, name: str, weight_OD: Array, bias_O: Array | None, output: str = "") -> str:
-        """Add x · weight + bias; x has two axes, as onnxruntime takes 1.6 times as long for more."""
+    def linear(
+        self,
+        x: str,
+        name: str,
+        weight_OD: Array,
+        bias_O: Array | str | None,
+        output: str = "",
+        surplus_D: Array | None = None,
+    ) -> str:
+        """Add x · weight + bias; x has two axes, as onnxruntime takes 1.6 times as long for more.
+
+        Args:
+            bias_O: a constant, or the name of a value with a row for each of x.
+            surplus_D: what every row of x has too much; the constant bias takes its product away again.
+        """
         inputs = [x, self.weight(f"{name}.weight", weight_OD.T, axis=0)]
-        if bias_O is not None:
+        if isinstance(bias_O, str):
+            inputs.append(bias_O)
+        elif bias_O is not None:
+            if surplus_D is not None:
+                bias_O = bias_O - surplus_D @ self._as_computed(weight_OD.T, axis=0)
             inputs.append(self.constant(f"{name}.bias", bias_O))
         return self.add("Gemm", *inputs, output=output)
 
-    def stored_linear(self, x: str, name: str, output: str = "") -> str:
-        """Add a linear layer by the name its weights have in the model folder."""
-        return self.linear(x, name, self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"], output)
+    def _as_computed(self, array: Array, axis: int) -> Array:
+        """Return the numbers that a runtime will have of a weight."""
+        if not self.int8:
+            return array
+        whole, scale = to_int8(array, axis)
+        return whole * scale
 
-    def norm(self, x: str, name: str, eps: float) -> str:
-        """Add a LayerNorm by the name its weights have in the model folder."""
-        parts = (self.constant(f"{name}.{kind}", self.arrays[f"{name}.{kind}"]) for kind in ("weight", "bias"))
+    def stored_linear(self, x: str, name: str, output: str = "", surplus_D: Array | None = None) -> str:
+        """Add a linear layer by the name its weights have in the model folder."""
+        return self.linear(x, name, self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"], output, surplus_D)
+
+    def norm(self, x: str, name: str, eps: float, surplus_D: Array | None = None) -> str:
+        """Add a LayerNorm by the name its weights have in the model folder, and `surplus_D` to what it gives."""
+        weight, bias = (self.arrays[f"{name}.{kind}"] for kind in ("weight", "bias"))
+        bias = bias if surplus_D is None else bias + surplus_D
+        parts = (self.constant(f"{name}.{kind}", array) for kind, array in (("weight", weight), ("bias", bias)))
         return self.add("LayerNormalization", x, *parts, axis=-1, epsilon=eps)
 
 
@@ -145,6 +170,9 @@ def _encoder(graph: _Graph, stored: StoredModel) -> str:
     """Add the encoder and return its token states, (batch, length, D); of the first token alone if only it counts.
 
     Between attention and attention, tokens of all texts are one axis: N, and S those that ask for others.
+
+    A layer's output is added to its input, then normalised. The bias of that output is in the input already, a surplus
+    that the LayerNorm before adds, and that linear layers take away again: so one Gemm gives the whole sum.
     """
     config = stored.config
     ids = ONNX_INPUTS[0]
@@ -153,60 +181,71 @@ def _encoder(graph: _Graph, stored: StoredModel) -> str:
     length = graph.add("Shape", ids, start=1, end=2)
     positions_TD = graph.add("Slice", table_TD, graph.ints(0), length)
     eps = config.layer_norm_eps
-    hidden_BTD = graph.norm(graph.add("Add", words_BTD, positions_TD), "embeddings.LayerNorm", eps)
+    layers = [f"encoder.layer.{n}" for n in range(config.num_layers)]
+    surpluses = [_output_biases(graph.arrays, layer) for layer in layers]
+    states_BTD = graph.add("Add", words_BTD, positions_TD)
+    hidden_BTD = graph.norm(states_BTD, "embeddings.LayerNorm", eps, surpluses[0][0])
     hidden_ND = graph.add("Reshape", hidden_BTD, graph.ints(-1, config.hidden_dim))
     is_padding_BT = graph.add("Sub", graph.constant("one", np.float32(1)), _mask_as_float(graph))
     # the lowest number and not minus infinity, which times 0 is NaN
     padding_BT = graph.add("Mul", is_padding_BT, graph.constant("lowest", np.finfo(np.float32).min))
     padding_B11T = graph.add("Unsqueeze", padding_BT, graph.ints(1, 2))
-    for n in range(config.num_layers):
+    all_ask = graph.add("Concat", graph.ints(1, 1), length, graph.ints(1), axis=0)
+    padding_B1ST = graph.add("Expand", padding_B11T, all_ask)  # onnxruntime asks for a row for each token that asks
+    for n, (layer, (attention_surplus_D, ffn_surplus_D)) in enumerate(zip(layers, surpluses, strict=True)):
         asking_SD, asking = hidden_ND, length
-        if n == config.num_layers - 1 and config.pooling == "cls" and not stored.heads:  # nobody asks for other tokens
+        if layer == layers[-1] and config.pooling == "cls" and not stored.heads:  # nobody asks for other tokens
             hidden_BTD = graph.add("Reshape", hidden_ND, _shape(graph, length, config.hidden_dim))
-            asking_SD, asking = _first(graph, hidden_BTD), graph.ints(1)
-        layer = f"encoder.layer.{n}"
-        mixed_SD = _attention(graph, (asking_SD, asking), (hidden_ND, length), padding_B11T, layer, config)
-        hidden_SD = graph.norm(graph.add("Add", asking_SD, mixed_SD), f"{layer}.attention.output.LayerNorm", eps)
-        ffn_SD = graph.add("Gelu", graph.stored_linear(hidden_SD, f"{layer}.intermediate.dense"))
-        ffn_SD = graph.stored_linear(ffn_SD, f"{layer}.output.dense")
-        hidden_ND = graph.norm(graph.add("Add", hidden_SD, ffn_SD), f"{layer}.output.LayerNorm", eps)
+            asking_SD, asking, padding_B1ST = _first(graph, hidden_BTD), graph.ints(1), padding_B11T
+        sum_SD = _attention(
+            graph, (asking_SD, asking), (hidden_ND, length), padding_B1ST, layer, config, attention_surplus_D
+        )
+        hidden_SD = graph.norm(sum_SD, f"{layer}.attention.output.LayerNorm", eps, ffn_surplus_D)
+        ffn = graph.stored_linear(hidden_SD, f"{layer}.intermediate.dense", surplus_D=ffn_surplus_D)
+        output = f"{layer}.output.dense"
+        sum_SD = graph.linear(graph.add("Gelu", ffn), output, graph.arrays[f"{output}.weight"], hidden_SD)
+        next_surplus_D = surpluses[n + 1][0] if n + 1 < len(layers) else None
+        hidden_ND = graph.norm(sum_SD, f"{layer}.output.LayerNorm", eps, next_surplus_D)
     return graph.add("Reshape", hidden_ND, _shape(graph, asking, config.hidden_dim))
+
+
+def _output_biases(arrays: Mapping[str, Array], layer: str) -> tuple[Array, Array]:
+    """Return the biases of attention's output and of the feed-forward's.
+
+    Attention passes the whole of the values' bias on, so it is part of the output's.
+    """
+    weight, bias = (arrays[f"{layer}.attention.output.dense.{kind}"] for kind in ("weight", "bias"))
+    return weight @ arrays[f"{layer}.attention.self.value.bias"] + bias, arrays[f"{layer}.output.dense.bias"]
 
 
 def _attention(
     graph: _Graph,
     asking: tuple[str, str],
     asked: tuple[str, str],
-    padding_B11T: str,
+    padding_B1ST: str,
     layer: str,
     config: EncoderConfig,
+    surplus_D: Array,
 ) -> str:
-    """Add attention of some tokens to all, each given with how many a text has, and its output layer.
+    """Add attention of some tokens to all, each given with how many a text has, and its output added to those that ask.
 
-    Folded into weights: the division by √K into the queries', and the values' bias, of which attention passes the whole
-    on, into the output's. The keys' bias adds the same to all logits of a query, which softmax does not see.
+    The keys' bias and their surplus add the same to all logits of a query, which softmax does not see.
     """
-    name, num_heads, head_dim = f"{layer}.attention", config.num_heads, config.hidden_dim // config.num_heads
+    name, dim = f"{layer}.attention", config.hidden_dim
     weights = {
-        part: [graph.arrays[f"{name}.{part}.{kind}"] for kind in ("weight", "bias")]
-        for part in ("self.query", "self.key", "self.value", "output.dense")
+        part: graph.arrays[f"{name}.{part}.weight"] for part in ("self.query", "self.key", "self.value", "output.dense")
     }
-
-    def by_head(x: str, length: str, perm: list[int]) -> str:
-        split = graph.add("Reshape", x, _shape(graph, length, num_heads, head_dim))
-        return graph.add("Transpose", split, perm=perm)
-
     (asking_SD, asking_length), (hidden_ND, length) = asking, asked
-    q_weight, q_bias = (array / np.float32(math.sqrt(head_dim)) for array in weights["self.query"])
-    q_BHSK = by_head(graph.linear(asking_SD, f"{name}.query", q_weight, q_bias), asking_length, [0, 2, 1, 3])
-    k_BHKT = by_head(graph.linear(hidden_ND, f"{name}.key", weights["self.key"][0], None), length, [0, 2, 3, 1])
-    v_BHTK = by_head(graph.linear(hidden_ND, f"{name}.value", weights["self.value"][0], None), length, [0, 2, 1, 3])
-    logits_BHST = graph.add("Add", graph.add("MatMul", q_BHSK, k_BHKT), padding_B11T)
-    mixed_BHSK = graph.add("MatMul", graph.add("Softmax", logits_BHST, axis=-1), v_BHTK)
-    mixed_BSHK = graph.add("Transpose", mixed_BHSK, perm=[0, 2, 1, 3])
-    mixed_SD = graph.add("Reshape", mixed_BSHK, graph.ints(-1, config.hidden_dim))
-    weight, bias = weights["output.dense"]
-    return graph.linear(mixed_SD, f"{name}.output", weight, weight @ weights["self.value"][1] + bias)
+    query_bias_D, no_bias_D = graph.arrays[f"{name}.self.query.bias"], np.zeros(dim, np.float32)
+    q_SD = graph.linear(asking_SD, f"{name}.query", weights["self.query"], query_bias_D, surplus_D=surplus_D)
+    k_ND = graph.linear(hidden_ND, f"{name}.key", weights["self.key"], None)
+    v_ND = graph.linear(hidden_ND, f"{name}.value", weights["self.value"], no_bias_D, surplus_D=surplus_D)
+    q_BSD = graph.add("Reshape", q_SD, _shape(graph, asking_length, dim))
+    k_BTD, v_BTD = (graph.add("Reshape", x, _shape(graph, length, dim)) for x in (k_ND, v_ND))
+    num_heads = config.num_heads
+    mixed_BSD = graph.add("Attention", q_BSD, k_BTD, v_BTD, padding_B1ST, q_num_heads=num_heads, kv_num_heads=num_heads)
+    mixed_SD = graph.add("Reshape", mixed_BSD, graph.ints(-1, dim))
+    return graph.linear(mixed_SD, f"{name}.output", weights["output.dense"], asking_SD)
 
 
 def _shape(graph: _Graph, length: str, *rest: int) -> str:
