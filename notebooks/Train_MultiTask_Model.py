@@ -328,9 +328,10 @@ show(table)
 # %% [markdown]
 # Read it with the size of the pretraining in mind. After seconds of it, the encoder does not know enough to be left
 # alone. Compare the two pictures, too: the tag head has a BiLSTM of its own and can make up for some of what the
-# encoder lacks; the intent head is a single linear layer and cannot. With an encoder that was pretrained on far more
-# text than the task has, the order can turn round, above all when labelled rows are few. So compare; do not assume.
-# `weebill compare-freezing` does that for a recipe and a start of yours.
+# encoder lacks; the intent head is a single linear layer and cannot. (The heads alone also read their texts without
+# token dropout, which in so short a run may favour them.) With an encoder that was pretrained on far more text than
+# the task has, the order can turn round, above all when labelled rows are few. So compare; do not assume. `weebill
+# compare-freezing` does that for a recipe and a start of yours.
 #
 # ### One head frozen
 #
@@ -349,6 +350,10 @@ for name, weight in (("intent head frozen", 1), ("the same, without its loss", 0
     assert torch.equal(kept.intent_head.linear.weight, model.intent_head.linear.weight)
     table.add_row(name, *(f"{100 * found[-1]['metrics'][m]:.1f}" for m in METRICS))
 show(table)
+
+# %% [markdown]
+# If spans gained, do not thank the freezing for it: their encoder had been fine-tuned before the new tag head began,
+# and learnt for more epochs in all. What the freezing and the loss do is in the column of the intents.
 
 # %% [markdown]
 # ## 6. Discriminative learning rates
