@@ -151,7 +151,8 @@ def _add_embeddings(
 ) -> None:
     """Set the teacher's embeddings of the rows that learn them; in the student's width, if not only similarities."""
     taught = [rows for rows in all_rows if rows.lesson.embedding and rows.token_ids]
-    texts = [[rows.lesson.texts_for_teachers[i] for i in rows.numbers.tolist()] for rows in taught]
+    read = [rows.lesson.texts_for_teachers for rows in taught]
+    texts = [[some[i] for i in rows.numbers.tolist()] for rows, some in zip(taught, read, strict=True)]
     distinct = list(dict.fromkeys(text for some in texts for text in some))
     if not distinct:
         return
