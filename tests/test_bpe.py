@@ -155,6 +155,16 @@ def test_a_merge_table_finds_every_pair_and_no_other():
     assert len(others) > 4_000 and set(table._ranks_of(*np.array(others).T).tolist()) == {NOTHING}
 
 
+@pytest.mark.parametrize(
+    "rows", [{a: range(300) for a in range(300)}, {a: range(a, 50_000, 49 + a % 5) for a in range(30)}, {7: [7]}, {}]
+)
+def test_a_merge_table_has_room_for_any_pairs(rows):
+    pairs = [(first, second) for first, row in rows.items() for second in row]
+    table = MergeTable({pair: (rank, 300) for rank, pair in enumerate(pairs)}, range(256))
+    found = table._ranks_of(*np.array(pairs, np.int64).reshape(-1, 2).T)
+    assert found.tolist() == list(range(len(pairs))) and len(table._first_and_rank) < 4_000_000
+
+
 def test_dropout_puts_merges_off():
     symbols, ranks = bpe.symbols_of("abab"), bpe.merge_ranks(bpe.learn_merges({"abab": 3}, 258))
     assert bpe.apply_merges(symbols, ranks, lambda: False) == symbols

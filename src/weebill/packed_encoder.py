@@ -22,10 +22,8 @@ SLICE_CHARACTERS = 500_000  # of texts encoded together; what is new in them fit
 FEW_WORDS = 100  # are merged sooner one by one
 SHORT_CHARACTERS = 32  # longer words would keep all others waiting
 SPACE, NEWLINE, LETTER, DIGIT, REST = range(5)  # kinds of characters
-ASCII_KINDS = np.array(
-    [LETTER if c.isalpha() else DIGIT if c.isdigit() else REST for c in map(chr, range(128))], np.int8
-)
-ASCII_KINDS[[ord(" "), ord("\n")]] = SPACE, NEWLINE
+ASCII_KINDS = bytearray(LETTER if c.isalpha() else DIGIT if c.isdigit() else REST for c in map(chr, range(256)))
+ASCII_KINDS[ord(" ")], ASCII_KINDS[ord("\n")] = SPACE, NEWLINE
 LINE_START = re.compile(r"\n(?=\S)")
 
 
@@ -117,7 +115,8 @@ class PackedEncoder:
                     packed.append(b"".join(ids)[skip:])
         if not incomplete:
             return packed
-        unsafe = [chunk for chunk in new_chunks if (not chunk or chunk[0].isspace()) and self._is_unsafe(chunk)]
+        unsafe = [*filter(self._is_unsafe, filterfalse(str.isprintable, new_chunks))]  # white space is not printable
+        unsafe += {""} & new_chunks.keys()
         for chunk in unsafe:
             del new_chunks[chunk]
         self._fulfil(new_firsts, new_chunks)
@@ -141,17 +140,17 @@ class PackedEncoder:
             pretokens += self._split(first)
         missing = filterfalse(self._pretokens.__contains__, set(pretokens))
         short = [pretoken for pretoken in missing if len(pretoken) <= SHORT_CHARACTERS]
-        ids: list[bytes] = []
+        plain_ids: list[bytes] = []
         if plain or len(short) >= FEW_WORDS:
             ids = self._merge_together(plain, short)
             self._pretokens.keep(short, ids[len(plain) :])
-            del ids[len(plain) :]
-        ids += _join_by_text([*spaced, *new_firsts], pretokens, list(map(self._pretokens.__getitem__, pretokens)))
-        chunks = plain + other
-        self._after_space.keep(chunks, ids[: len(chunks)])
-        self._chunks.keep([*new_firsts], ids[len(chunks) :])
-        promises = chain(map(new_chunks.__getitem__, chunks), new_firsts.values())
-        deque(map(bytearray.__iadd__, promises, ids), maxlen=0)
+            plain_ids = ids[: len(plain)]
+        ids = _join_by_text([*spaced, *new_firsts], pretokens, list(map(self._pretokens.__getitem__, pretokens)))
+        self._after_space.keep(plain, plain_ids)
+        self._after_space.keep(other, ids[: len(other)])
+        self._chunks.keep([*new_firsts], ids[len(other) :])
+        promises = chain(map(new_chunks.__getitem__, plain + other), new_firsts.values())
+        deque(map(bytearray.extend, promises, plain_ids + ids), maxlen=0)
 
     def _sort_out(self, chunks: Collection[str]) -> tuple[list[str], list[str]]:
         """Return short chunks of visible ASCII, whose pretokens gpt2 tells by kinds of characters, and the others."""
@@ -169,12 +168,13 @@ class PackedEncoder:
         """Return the ids of plain chunks and of pretokens."""
         text = " ".join(["", *plain]).replace(" \n", "\n").encode()
         encoded = list(map(str.encode, pretokens))
-        kinds_N = ASCII_KINDS[np.frombuffer(text, np.uint8)]
+        kinds_N = np.frombuffer(text.translate(ASCII_KINDS), np.uint8)
         chunk_starts_N = kinds_N <= NEWLINE
         word_starts_N = chunk_starts_N.copy()
         word_starts_N[1:] |= (kinds_N[1:] != kinds_N[:-1]) & (kinds_N[:-1] != SPACE)
-        pretoken_starts = np.zeros(sum(map(len, encoded)), bool)
-        pretoken_starts[np.cumsum([0, *map(len, encoded[:-1])])[: len(encoded)]] = True
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        pretoken_starts = np.zeros(lengths.sum(), bool)
+        pretoken_starts[np.cumsum(lengths) - lengths] = True
         return self._merge_table.apply(
             np.frombuffer(text + b"".join(encoded), np.uint8),
             np.append(word_starts_N, pretoken_starts),
@@ -186,7 +186,7 @@ class PackedEncoder:
 
     def _encode_unsafe(self, text: str) -> bytes:
         first, *chunks = SAFE_SPACE.split(text)
-        return self._chunks[first] + b"".join([self._chunks[" " + chunk] for chunk in chunks])
+        return self._chunks[first] + b"".join(map(self._after_space.__getitem__, chunks))
 
     def _encode_after_space(self, chunk: str) -> bytes:
         if self._is_unsafe(chunk):
