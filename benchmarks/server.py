@@ -18,9 +18,11 @@ import re
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 from http_load import Connection
@@ -44,6 +46,8 @@ def served(model: Path) -> Iterator[tuple[str, int, int]]:
         address = re.search(r"http://([\d.]+):(\d+)", line)
         if address is None:
             sys.exit(line + process.stderr.read())
+        # A pipe that nobody empties holds 64 KB of log; then the server stops in the middle of writing a line.
+        Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
         try:
             yield address[1], int(address[2]), process.pid
         finally:

@@ -10,7 +10,7 @@ is no server: the model is loaded, reads 64 texts and is dropped so many times.
 
 Memory is what the operating system counts as resident, after a warm-up, then in ten equal parts. What the tokenizer
 remembers of words is bounded; until the bound is reached memory grows by it. Exit code 1: an answer was lost or wrong,
-the server died or answered 500, or the last half grew by more than MAX_GROWTH of the first.
+the server died, answered 500 or no more, or the last half grew by more than MAX_GROWTH of the first.
 """
 
 import argparse
@@ -39,6 +39,7 @@ from weebill import templates
 
 PARTS = 10
 MAX_GROWTH = 0.1
+PATIENCE = 60  # seconds for the last answers
 MB = 2**20
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "10 MB": lambda: b" " * 10_000_000,
@@ -102,11 +103,12 @@ async def soak(
     seen: Counter[str] = Counter()
     memory: list[dict[str, float]] = []
     until, texts = time.monotonic() + seconds, fresh_texts()
-    await asyncio.gather(
-        *(good(address, texts, until, seen) for _ in range(8)),
-        *(hostile(address, until, seen) for _ in range(2)),
-        watch(pids, seconds, memory),
-    )
+    async with asyncio.timeout(seconds + PATIENCE):
+        await asyncio.gather(
+            *(good(address, texts, until, seen) for _ in range(8)),
+            *(hostile(address, until, seen) for _ in range(2)),
+            watch(pids, seconds, memory),
+        )
     return seen, memory
 
 
