@@ -75,8 +75,8 @@ SMALL = os.environ.get("WEEBILL_NOTEBOOK_SIZE") == "small"  # how the tests run 
 # %%
 if DATA:  # samples, so that the notebook takes minutes
     graded, dev = (read_pairs(Path(DATA) / f"stsb/sts-{split}.csv") for split in ("train", "dev"))
-    graded, dev = sample(graded, 150 if SMALL else 4_000, seed=0), sample(dev, 100 if SMALL else 1_000, seed=0)
-    duplicates = sample(read_pairs(Path(DATA) / "qqp/train.tsv"), 200 if SMALL else 3_000, seed=0)
+    graded, dev = sample(graded, 150 if SMALL else 3_000, seed=0), sample(dev, 100 if SMALL else 600, seed=0)
+    duplicates = sample(read_pairs(Path(DATA) / "qqp/train.tsv"), 200 if SMALL else 2_000, seed=0)
     source = "STS-B and QQP"
 else:
     graded = templates.paraphrase_pairs("train", 60 if SMALL else 600)
