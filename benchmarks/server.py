@@ -47,11 +47,16 @@ def served(model: Path) -> Iterator[tuple[str, int, int]]:
         if address is None:
             sys.exit(line + process.stderr.read())
         # A pipe that nobody empties holds 64 KB of log; then the server stops in the middle of writing a line.
-        Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
+        Thread(target=drain, args=(process.stderr,), daemon=True).start()
         try:
             yield address[1], int(address[2]), process.pid
         finally:
             process.terminate()
+
+
+def drain(stream: Iterator[str]) -> None:
+    with contextlib.suppress(ValueError):  # closed
+        deque(stream, maxlen=0)
 
 
 @dataclass
