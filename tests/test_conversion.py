@@ -41,7 +41,10 @@ def _rows(draw, texts):
 def _rich_rows(draw):
     row = draw(_rows(st.one_of(ANY_TEXT, TRICKY)))
     optional = st.none() | st.sampled_from(["San Francisco", "to", "}]", "ü"])
-    spans = tuple(replace(s, value=draw(optional), role=draw(optional), group=draw(optional)) for s in row.spans)
+    more = st.dictionaries(st.sampled_from(["confidence", "source", "]"]), st.floats(0, 1) | TRICKY, max_size=2)
+    spans = tuple(
+        replace(s, value=draw(optional), role=draw(optional), group=draw(optional), extra=draw(more)) for s in row.spans
+    )
     extra = draw(st.dictionaries(st.sampled_from(["worker_id", "scenario"]), st.integers() | st.text("ab"), max_size=2))
     row = replace(row, spans=draw(st.none() | st.just(spans)), extra=extra, id=draw(st.sampled_from(["", "1", "x"])))
     row = replace(row, intents=draw(st.none() | st.just(row.intents)), lang=draw(st.none() | st.just("en-US")))
@@ -180,6 +183,23 @@ def test_rasa_yaml_and_json_keep_roles_values_and_blocks(nlu, tmp_path):
     assert [item.get("intent") for item in document["nlu"]] == ["book_flight", "greet", None, None, None]
     examples = json.loads(through.read_text())["rasa_nlu_data"]["common_examples"]
     assert examples[1]["entities"][1] == {"start": 10, "end": 12, "value": "Los Angeles", "entity": "city"}
+
+
+def test_keys_of_spans_that_mean_nothing_here_are_kept_or_listed(tmp_path):
+    source, again = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    span = {"start": 3, "end": 5, "label": "city", "role": "to", "confidence": 0.5, "entity": "place"}
+    row = {"text": "to SF", "intent": "book", "spans": [span]}
+    source.write_text(f"{json.dumps(row)}\n")
+    assert not convert(source, again, target_format="spans").losses.counts
+    assert json.loads(again.read_text()) == row
+    for target in ("a.yml", "rasa.json"):
+        rasa = convert(source, tmp_path / target, target_format="rasa-json" if target == "rasa.json" else "rasa")
+        assert rasa.losses.counts == {"key 'entity' of a span left out": 1}  # there it is the label
+        convert(tmp_path / target, again, target_format="spans")
+        assert json.loads(again.read_text())["spans"] == [{k: v for k, v in span.items() if k != "entity"}]
+    conll = convert(source, tmp_path / "a.conll", target_format="conll").losses.counts
+    lost = ("role of a span", "key 'confidence' of a span", "key 'entity' of a span")
+    assert conll == {f"{what} left out": 1 for what in lost}
 
 
 def test_what_a_target_cannot_hold_is_listed_with_counts_and_places(nlu, tmp_path):

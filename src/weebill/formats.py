@@ -36,22 +36,30 @@ class Format:
     title: str
     read: Callable[[Path, OnError], Iterator[Item]]
     holds: frozenset[str]
+    span_keys: frozenset[str]  # of a span's object, where it may have others beside them; empty: it may not
 
 
-def _format(title: str, read: Callable[[Path, OnError], Iterator[Item]], holds: str) -> Format:
-    return Format(title, read, frozenset(holds.split()))
+def _format(
+    title: str,
+    read: Callable[[Path, OnError], Iterator[Item]],
+    holds: str,
+    span_keys: frozenset[str] = frozenset(),
+) -> Format:
+    return Format(title, read, frozenset(holds.split()), span_keys)
 
 
 FORMATS = {
     "spans": _format("span JSON lines", json_lines.read_spans,
-                     "no-intent no-spans overlap value role group id split lang extra"),
+                     "no-intent no-spans overlap value role group id split lang extra", json_lines.SPAN_KEYS),
     "massive": _format("MASSIVE's JSON lines", json_lines.read_massive, "id split lang extra"),
     "bio": _format("a folder of seq.in, seq.out and label", word_files.read_folder, "split"),
     "conll": _format("CoNLL columns, BIO", word_files.read_conll, "no-intent id split lang"),
     "conll-iob1": _format("CoNLL columns, IOB1", word_files.read_conll, "no-intent id split lang"),
     "conll-bilou": _format("CoNLL columns, BILOU", word_files.read_conll, "no-intent id split lang"),
-    "rasa": _format("Rasa YAML", rasa_files.read_rasa, "value role group same-span blocks"),
-    "rasa-json": _format("Rasa JSON", rasa_files.read_rasa_json, "no-intent overlap value role group blocks"),
+    "rasa": _format("Rasa YAML", rasa_files.read_rasa, "value role group same-span blocks",
+                    rasa_files.ENTITY_KEYS),
+    "rasa-json": _format("Rasa JSON", rasa_files.read_rasa_json, "no-intent overlap value role group blocks",
+                         rasa_files.ENTITY_KEYS),
     "spacy": _format("spaCy's tuples", spacy_tuples.read_spacy, "no-intent no-spans overlap intents"),
 }  # fmt: skip
 
@@ -215,7 +223,7 @@ def fitted(items: Iterable[Item], format: str, losses: Losses) -> Iterator[Item]
             if item.intents is None and "no-intent" not in holds:
                 losses.add("row left out: its intent is not annotated", item.source)
             else:
-                yield _fit_row(item, holds, losses)
+                yield _fit_row(item, FORMATS[format], losses)
         elif "blocks" in holds and item.kind != "section":
             yield item
         elif item.kind == "section":
@@ -224,8 +232,9 @@ def fitted(items: Iterable[Item], format: str, losses: Losses) -> Iterator[Item]
             losses.add(f"{item.kind} left out", item.source)
 
 
-def _fit_row(row: Row, holds: frozenset[str], losses: Losses) -> Row:
+def _fit_row(row: Row, format: Format, losses: Losses) -> Row:
     """Return the row without what a format has no place for."""
+    holds = format.holds
     changed: dict[str, Any] = {}
     if row.intents is not None and len(row.intents) > 1 and "intents" not in holds:
         losses.add("several intents: only the first is kept", row.source)
@@ -241,16 +250,20 @@ def _fit_row(row: Row, holds: frozenset[str], losses: Losses) -> Row:
             losses.add(f"key {key!r} left out", row.source)
         changed["extra"] = {}
     if row.spans:
-        changed["spans"] = _fit_spans(row, holds, losses)
+        changed["spans"] = _fit_spans(row, format, losses)
     return replace(row, **changed) if changed else row
 
 
-def _fit_spans(row: Row, holds: frozenset[str], losses: Losses) -> tuple[Span, ...]:
-    kept = list[Span]()
+def _fit_spans(row: Row, format: Format, losses: Losses) -> tuple[Span, ...]:
+    holds, kept = format.holds, list[Span]()
     for span in sorted(row.spans or (), key=lambda s: (s.start, s.end)):
         for name in _SPAN_KEYS:
             if getattr(span, name) is not None and name not in holds:
                 losses.add(f"{name} of a span left out", row.source)
+        extra = {key: value for key, value in span.extra.items() if format.span_keys and key not in format.span_keys}
+        for key in span.extra.keys() - extra.keys():
+            losses.add(f"key {key!r} of a span left out", row.source)
+        span = replace(span, extra=extra) if extra != span.extra else span
         if "value" not in holds:
             span = Span(span.start, span.end, span.label)
         same = kept and "same-span" in holds and (kept[-1].start, kept[-1].end) == (span.start, span.end)

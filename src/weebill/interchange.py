@@ -20,7 +20,8 @@ SHOWN_PLACES = 3
 class Span:
     """One labelled span as a file holds it, not yet checked; half-open code point offsets.
 
-    `value` is what the span stands for when that is not its text; `role` and `group` are Rasa's.
+    `value` is what the span stands for when that is not its text; `role` and `group` are Rasa's. `extra` holds
+    what else the file says of it, which weebill does not read.
     """
 
     start: int
@@ -29,6 +30,7 @@ class Span:
     value: str | None = None
     role: str | None = None
     group: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from weebill.json_items import json_items
 from weebill.json_lines import text_field, whole_text
 
 BLOCKS = ("synonym", "regex", "lookup")
+ENTITY_KEYS = frozenset(("start", "end", "entity", "value", "role", "group"))
 _STRIPPED = "\n\r "  # around an example, as Rasa does
 _MARKUP = re.compile(
     r"\[(?P<text>[^\]]+?)\](\((?P<label>[^:)]+?)(?:\:(?P<value>[^)]+))?\)|\{(?P<one>[^}]+?)\}|\[(?P<many>.*?)\])"
@@ -217,7 +218,7 @@ def read_markup(marked: str, where: str = "") -> tuple[str, tuple[Span, ...]]:
         for attributes in given:
             value, role, group = (attributes.get(key) for key in ("value", "role", "group"))
             value = None if value is None or str(value) == match["text"] else str(value)
-            spans.append(Span(start, end, attributes["entity"], value, role, group))
+            spans.append(Span(start, end, attributes["entity"], value, role, group, _other_keys(attributes)))
     return text + marked[last:], tuple(spans)
 
 
@@ -230,6 +231,11 @@ def _attributes(source: str, where: str) -> dict[str, Any]:
     if not isinstance(found.get("entity"), str):
         raise DataError(f'{where}: expected {{"entity": "city", …}}, got {short(found)}; name the entity')
     return dict(found)
+
+
+def _other_keys(entity: dict[str, Any]) -> dict[str, Any]:
+    """Return what an entity's attributes say that is no part of a span."""
+    return {key: value for key, value in entity.items() if key not in ENTITY_KEYS}
 
 
 def write_markup(row: Row) -> str | None:
@@ -255,7 +261,8 @@ def _marks(spans: Sequence[Span]) -> str:
     dicts = []
     for span in spans:
         given = {"entity": span.label, "role": span.role, "group": span.group, "value": span.value}
-        body = json.dumps({key: value for key, value in given.items() if value is not None}, ensure_ascii=False)[1:-1]
+        known = {key: value for key, value in given.items() if value is not None}
+        body = json.dumps(known | dict(span.extra), ensure_ascii=False)[1:-1]
         dicts.append("{" + body.replace("}", "\\u007d").replace("]", "\\u005d") + "}")
     return dicts[0] if len(dicts) == 1 else f"[{', '.join(dicts)}]"
 
@@ -357,7 +364,7 @@ def _json_row(example: dict[str, Any], where: str) -> Row:
         start, end, label = values
         value, role, group = (entity.get(key) for key in ("value", "role", "group"))
         value = None if value is None or str(value) == text[start:end] else str(value)
-        spans.append(checked_span(Span(start, end, label, value, role, group), text, where))
+        spans.append(checked_span(Span(start, end, label, value, role, group, _other_keys(entity)), text, where))
     intents = (text_field(example, "intent", where),) if example.get("intent") is not None else None
     extra = {key: value for key, value in example.items() if key not in ("text", "intent", "entities")}
     return Row(text, intents, tuple(spans), extra=extra, source=where)
@@ -381,6 +388,7 @@ def rasa_json_lines(items: Iterable[Item], losses: Losses) -> Iterator[str]:
         example["entities"] = [
             {"start": s.start, "end": s.end, "value": item.text[s.start : s.end] if s.value is None else s.value,
              "entity": s.label} | {k: v for k, v in (("role", s.role), ("group", s.group)) if v is not None}
+            | dict(s.extra)
             for s in item.spans or ()
         ]  # fmt: skip
         yield separator + json.dumps({k: v for k, v in example.items() if v is not None}, ensure_ascii=False)
