@@ -42,7 +42,7 @@ from rich.table import Table
 from weebill import ScoredPair, Tokenizer, load, templates
 from weebill.attention_maps import attention_maps
 from weebill.backend import TorchBackend
-from weebill.config import PretrainRecipe, Source, load_recipe
+from weebill.config import PretrainRecipe, Source
 from weebill.evaluate_pairs import embed_pairs, pair_correlations, pair_groups
 from weebill.geometry import principal_plane, unit_rows
 from weebill.interchange import Losses
@@ -51,6 +51,7 @@ from weebill.pairs import read_pairs, write_pairs
 from weebill.pictures import training_curves
 from weebill.predictor import Predictor
 from weebill.pretraining import pretrain
+from weebill.recipe_files import load_recipe
 from weebill.report import trainable
 from weebill.schedule import warmup_cosine
 from weebill.sent_transformer import SentenceTransformer

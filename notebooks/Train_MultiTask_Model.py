@@ -44,7 +44,7 @@ from rich.table import Table
 import weebill
 from weebill import Entity, Predictor, ScoredPair, Tokenizer, templates
 from weebill.backend import TorchBackend
-from weebill.config import FinetuneRecipe, PretrainRecipe, Source, load_recipe
+from weebill.config import FinetuneRecipe, PretrainRecipe, Source
 from weebill.data import class_weights, label_rows, labels_of, sampling_weights
 from weebill.evaluate import evaluate
 from weebill.export import export_onnx
@@ -52,6 +52,7 @@ from weebill.finetuning import finetune
 from weebill.formats import read_utterances
 from weebill.pictures import training_curves
 from weebill.pretraining import pretrain
+from weebill.recipe_files import load_recipe
 from weebill.report import coloured, scores, trainable
 from weebill.sources import Mix, sample
 from weebill.tags import MISSING, align, spans_from_tags, tag_vocabulary

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from weebill.cli import app
-from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, recipe_names
+from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe
+from weebill.recipe_files import recipe_names
 
 ROOT = Path(__file__).parent.parent
 NOTE = "<!-- Written by scripts/generate_pages.py (`make docs`): change the code it reads, not this page. -->\n\n"

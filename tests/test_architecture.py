@@ -26,6 +26,7 @@ FLOORS = [
         "normalize",
     },
     {
+        "recipe_files",
         "bpe",
         "tags",
         "windows",
@@ -74,7 +75,7 @@ FLOORS = [
     {"distilling"},
     {"runs"},
     {"demo", "freezing_table"},
-    {"cli_tokenizer", "cli_data", "cli_data_make", "cli_train"},
+    {"cli_tokenizer", "cli_data", "cli_data_make", "cli_evaluate", "cli_train"},
     {"cli"},
     {"__main__"},
 ]

@@ -16,9 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 import weebill
 from weebill.bert import POSITIONS, TOKEN_TYPES, WORDS, read_bert, read_start
-from weebill.config import EncoderConfig, FinetuneRecipe, PretrainRecipe, TrainingConfig, parse_recipe
+from weebill.config import EncoderConfig, FinetuneRecipe, PretrainRecipe, TrainingConfig
 from weebill.errors import ArtifactError, ConfigError, MissingExtraError
 from weebill.freezing import parameter_groups
+from weebill.recipe_files import parse_recipe
 from weebill.runs import run_finetune, run_pretrain
 from weebill.sent_transformer import SentenceTransformer, sinusoidal_table
 from weebill.tokenizer import Tokenizer

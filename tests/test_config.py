@@ -1,7 +1,8 @@
 import pytest
 
-from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, load_recipe, recipe_names
+from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe
 from weebill.errors import ConfigError
+from weebill.recipe_files import load_recipe, recipe_names
 
 
 def test_every_shipped_recipe_is_valid():

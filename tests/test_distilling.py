@@ -17,7 +17,7 @@ import weebill
 from weebill import MultiTaskModel, SentenceTransformer, distilling, joint_teacher, templates
 from weebill.artifact import count_parameters
 from weebill.backend import TorchBackend
-from weebill.config import AgreementConfig, DistillRecipe, FinetuneRecipe, load_recipe, parse_recipe
+from weebill.config import AgreementConfig, DistillRecipe, FinetuneRecipe
 from weebill.decoding import TagGrammar
 from weebill.distilling import distill
 from weebill.errors import ArtifactError, ConfigError, DataError
@@ -25,6 +25,7 @@ from weebill.finetuning import finetune
 from weebill.formats import write_spans
 from weebill.joint_teacher import Labels, SoftLabels, read_joint_teacher, shared_labels, soft_labels, trusted
 from weebill.lessons import Lesson, read_lessons
+from weebill.recipe_files import load_recipe, parse_recipe
 from weebill.runs import run_distill
 from weebill.schema import Entity, Utterance
 from weebill.soft_tags import inside, word_spans

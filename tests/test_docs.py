@@ -28,9 +28,10 @@ import documents
 from documents import ROOT, blocks
 from stand_ins import StandIns
 from weebill.cli import app
-from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, load_recipe, parse_recipe
+from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe
 from weebill.errors import WeebillError
 from weebill.predictor import load
+from weebill.recipe_files import load_recipe, parse_recipe
 
 RECIPES = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe, "distill": DistillRecipe}
 LANGUAGES = {"python", "bash", "console", "json", "jsonl", "toml", "yaml", "text", "ini", "dockerfile", "js"}

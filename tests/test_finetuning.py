@@ -11,7 +11,7 @@ import weebill
 from weebill import data, finetuning, templates
 from weebill import train as train_module
 from weebill.batching import read_texts
-from weebill.config import DistillRecipe, FinetuneRecipe, TrainingConfig, parse_recipe
+from weebill.config import DistillRecipe, FinetuneRecipe, TrainingConfig
 from weebill.errors import ArtifactError, ConfigError
 from weebill.evaluate import evaluate
 from weebill.export import export_onnx
@@ -20,6 +20,7 @@ from weebill.metrics import refusal_threshold
 from weebill.multitask import MultiTaskModel
 from weebill.pictures import training_curves
 from weebill.predictor import predictor_of_model
+from weebill.recipe_files import parse_recipe
 from weebill.schema import OUT_OF_SCOPE, Utterance
 from weebill.serve import _parsed
 from weebill.tokenizer import Tokenizer

@@ -8,10 +8,11 @@ import torch
 
 from weebill import finetuning, templates
 from weebill import train as train_module
-from weebill.config import FinetuneRecipe, FreezingConfig, parse_recipe
+from weebill.config import FinetuneRecipe, FreezingConfig
 from weebill.errors import ConfigError
 from weebill.features import FrozenBackend, TokenStates
 from weebill.freezing import first_epochs
+from weebill.recipe_files import parse_recipe
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tokenizer import Tokenizer
 

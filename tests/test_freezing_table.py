@@ -7,8 +7,9 @@ from typer.testing import CliRunner
 
 from weebill import runs, templates
 from weebill.cli import app
-from weebill.config import EncoderConfig, FinetuneRecipe, load_recipe
+from weebill.config import EncoderConfig, FinetuneRecipe
 from weebill.freezing_table import read_start_option, ways
+from weebill.recipe_files import load_recipe
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tokenizer import Tokenizer
 

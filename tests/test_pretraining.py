@@ -11,13 +11,14 @@ from rich.console import Console
 
 from weebill import config, templates
 from weebill.backend import TorchBackend
-from weebill.config import PretrainRecipe, parse_recipe
+from weebill.config import PretrainRecipe
 from weebill.data import corrupt_tokens
 from weebill.errors import ConfigError, DataError
 from weebill.evaluate_pairs import pair_correlations
 from weebill.mining import mine_negatives
 from weebill.predictor import Predictor
 from weebill.pretraining import pretrain, start_word_embeddings
+from weebill.recipe_files import parse_recipe
 from weebill.runs import run_pretrain
 from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer

@@ -21,8 +21,9 @@ from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from weebill import templates
-from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, parse_recipe
+from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe
 from weebill.errors import ArtifactError, ConfigError, TrainingInterrupted
+from weebill.recipe_files import parse_recipe
 from weebill.runs import run_distill, run_finetune, run_pretrain, training_folder
 from weebill.train import TrainingStopped
 

@@ -15,7 +15,7 @@ from weebill import artifact, data, finetuning, losses, web_export
 from weebill.batching import read_texts
 from weebill.cli import app
 from weebill.comparison import compare_on_utterances
-from weebill.config import DistillRecipe, FinetuneRecipe, parse_recipe
+from weebill.config import DistillRecipe, FinetuneRecipe
 from weebill.errors import ArtifactError, ConfigError, DataError
 from weebill.evaluate import evaluate, evaluate_in_detail, statistics
 from weebill.evaluation_page import page
@@ -29,6 +29,7 @@ from weebill.metrics import scores_by_intent
 from weebill.multitask import MultiTaskModel
 from weebill.onnx_graph import build_graph
 from weebill.predictor import Predictor, predictor_of_model
+from weebill.recipe_files import parse_recipe
 from weebill.schema import OUT_OF_SCOPE, ModelOutput, Prediction, Utterance
 from weebill.serve import _parsed
 from weebill.tokenizer import Tokenizer

@@ -11,11 +11,12 @@ from rich.console import Console
 
 import weebill
 from weebill import data, templates
-from weebill.config import FinetuneRecipe, PretrainRecipe, TrainingConfig, parse_recipe
+from weebill.config import FinetuneRecipe, PretrainRecipe, TrainingConfig
 from weebill.errors import ConfigError, DataError
 from weebill.finetuning import finetune
 from weebill.freezing import parameter_groups, trainable_table
 from weebill.provenance import training_record
+from weebill.recipe_files import parse_recipe
 from weebill.runs import run_finetune, run_pretrain
 from weebill.schedule import warmup_cosine
 from weebill.schema import ScoredPair

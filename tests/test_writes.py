@@ -21,9 +21,10 @@ import weebill
 from weebill import files
 from weebill.artifact import compare_files
 from weebill.cli import app
-from weebill.config import FinetuneRecipe, parse_recipe
+from weebill.config import FinetuneRecipe
 from weebill.errors import ArtifactError
 from weebill.multitask import MultiTaskModel
+from weebill.recipe_files import parse_recipe
 from weebill.runs import run_finetune, training_folder
 from weebill.teacher import teacher_vectors
 

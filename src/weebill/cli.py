@@ -4,21 +4,19 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
 
-from weebill import cli_data, cli_data_make, cli_tokenizer, cli_train
+from weebill import cli_data, cli_data_make, cli_evaluate, cli_tokenizer, cli_train
+from weebill.cli_evaluate import Model, OnOverflow
 from weebill.errors import ConfigError, DataError, TrainingInterrupted, WeebillError
 from weebill.files import write_whole
 from weebill.limits import Limits
 
 if TYPE_CHECKING:
-    from weebill.evaluate import EvalReport
-    from weebill.evaluate_pairs import PairReport
     from weebill.predictor import Predictor
     from weebill.schema import Overflow
 
@@ -30,12 +28,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(cli_train.app)
+app.add_typer(cli_evaluate.app)
 app.add_typer(cli_tokenizer.app, name="tokenizer")
 cli_data.app.add_typer(cli_data_make.data_app)
 app.add_typer(cli_data.app, name="data")
 console = Console(stderr=True)
 
-Model = Annotated[Path, typer.Argument(help="Model folder, or tiny: the model that comes with weebill.")]
 ModelAndTexts = Annotated[
     list[str] | None,
     typer.Argument(
@@ -44,162 +42,7 @@ ModelAndTexts = Annotated[
         "standard input, one a line.",
     ),
 ]
-OnOverflow = Annotated[
-    str,
-    typer.Option(
-        help="A text with more tokens than the model reads at once: window (read it in overlapping windows), truncate "
-        "(read its beginning, as sentence-transformers does) or error."
-    ),
-]
 Input = Annotated[Path | None, typer.Option("--input", help="File with one text a line; an empty line is a text too.")]
-
-
-@app.command()
-def evaluate(
-    model: Model,
-    data: Annotated[Path | None, typer.Option(help="Labelled data; default: the embedded dev split.")] = None,
-    format: Annotated[
-        str | None, typer.Option(help="A format of `weebill data convert --help`; default: guessed.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Only this split of the data.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", "--output", help="Write the scores, of utterances the ledger too, as JSON.")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="Write one page with scores, charts and every error; of utterances.")
-    ] = None,
-    pictures: Annotated[
-        Path | None, typer.Option(help="Folder for map.png, the embeddings, and of pairs similarity.png.")
-    ] = None,
-    minimum: Annotated[
-        list[str] | None, typer.Option("--min", help="Exit with 1 when a score is below: exact_match=0.6. Repeatable.")
-    ] = None,
-    on_overflow: OnOverflow = "window",
-) -> None:
-    """Score a model on labelled data (intents, entities, exact match) or on pairs (correlation, retrieval and more).
-
-    Example: `weebill evaluate runs/massive --data data/massive/en-US.jsonl --split dev`
-
-    Example: `weebill evaluate runs/pretrained --data data/stsb/sts-dev.csv --pictures runs/pretrained-pictures`
-
-    Example: `weebill evaluate tiny --data data/massive/en-US.jsonl --split dev --html errors.html`
-
-    Example: `weebill evaluate runs/massive --min intent_accuracy=0.88 --min span_f1=0.7`
-    """
-    from weebill import report as show
-    from weebill.embedding_pictures import draw_pairs, draw_utterances
-    from weebill.evaluate import evaluate_in_detail
-    from weebill.evaluate_pairs import embed_pairs, pair_report
-    from weebill.evaluation_page import page
-    from weebill.formats import read_utterances
-    from weebill.pairs import read_pairs
-    from weebill.pictures import new_figure
-    from weebill.templates import generate
-
-    where = f"{data or 'embedded data, dev'}{f' ({split})' if split else ''}"
-    name = where.rpartition("/")[2]
-    scores: EvalReport | PairReport
-    if pictures:
-        new_figure(1, 1)  # says before the work, not after it, that matplotlib is not there
-    minima = _minima(minimum or ())
-    ledger: list[dict[str, Any]] = []
-    pairs_given = _holds_pairs(data, format, split)
-    if pairs_given:
-        assert data is not None
-        pairs = read_pairs(data, format)  # wrong data show before the model is loaded
-        if html:
-            raise ConfigError("--html: expected labelled utterances, got pairs; for these there is --pictures")
-        embedded = embed_pairs(_load(model, on_overflow), pairs)
-        scores = pair_report(embedded)
-        table = show.pair_scores(scores, f"{model} on {where}")
-        if pictures:
-            draw_pairs(embedded, scores, f"{model.name} on {name}", pictures)
-    else:
-        utterances = read_utterances(data, format=format, split=split) if data else generate()[1]
-        predictor = _load(model, on_overflow)
-        found = evaluate_in_detail(predictor, utterances, with_intervals=True)
-        scores, ledger = found.report, [entry.to_json() for entry in found.ledger]
-        if html:
-            write_whole(html, page(found, str(model), where, show.read_log(model)).encode("utf-8", "replace"))
-        table = show.scores(scores, f"{model} on {where}", found.intent_separator is not None)
-        if pictures:
-            draw_utterances(predictor, utterances, scores, f"{model.name} on {name}", pictures)
-    Console().print(table)
-    if ledger:
-        console.print(show.ledger(ledger, "what no model could find (all with --json or --html)"))
-    if json_file:
-        body = scores.to_json() | ({} if pairs_given else {"ledger": ledger})
-        write_whole(json_file, (json.dumps(body, indent=2) + "\n").encode())
-    if below := show.shortfalls(scores, minima):
-        console.print("\n".join(below), style="bold red", highlight=False)
-        raise typer.Exit(1)
-
-
-@app.command()
-def compare(
-    a: Annotated[Path, typer.Argument(help="Model folder, or tiny.")],
-    b: Annotated[Path, typer.Argument(help="Another one.")],
-    data: Annotated[Path | None, typer.Option(help="Labelled data or pairs; default: the embedded dev split.")] = None,
-    format: Annotated[str | None, typer.Option(help="As in evaluate; default: guessed.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only this split of the data.")] = None,
-) -> None:
-    """Say whether one model is better than another: paired bootstrap of every score on the same rows.
-
-    A difference counts as shown when its 95 % interval does not hold 0. That speaks of other rows of the same kind,
-    not of other training seeds.
-
-    Example: `weebill compare runs/massive runs/massive-2 --data data/massive/en-US.jsonl --split dev`
-    """
-    from weebill import report as show
-    from weebill.comparison import compare_on_pairs, compare_on_utterances
-    from weebill.formats import read_utterances
-    from weebill.pairs import read_pairs
-    from weebill.predictor import load
-    from weebill.templates import generate
-
-    if _holds_pairs(data, format, split):
-        assert data is not None
-        found = compare_on_pairs(load(a), load(b), read_pairs(data, format))
-    else:
-        utterances = read_utterances(data, format=format, split=split) if data else generate()[1]
-        found = compare_on_utterances(load(a), load(b), utterances)
-    where = f"{data or 'embedded data, dev'}{f' ({split})' if split else ''}"
-    Console().print(show.differences(found, str(a), str(b), f"on {where}"))
-
-
-def _holds_pairs(data: Path | None, format: str | None, split: str | None) -> bool:
-    """Return whether the data are pairs, which have no splits."""
-    from weebill.pairs import holds_pairs
-
-    pairs = data is not None and holds_pairs(data, format)
-    if pairs and split:
-        raise ConfigError(f"--split: expected none, as pairs have no splits, got {split!r}; leave it out")
-    return pairs
-
-
-def _minima(options: Sequence[str]) -> dict[str, float]:
-    """Read NAME=VALUE options; a name that no report has is an error before any work."""
-    from dataclasses import fields
-
-    from weebill.evaluate import EvalReport
-    from weebill.evaluate_pairs import PairReport
-
-    known = [f.name for report in (EvalReport, PairReport) for f in fields(report) if "float" in str(f.type)]
-    known = [
-        name
-        for name in dict.fromkeys(known)
-        if name not in ("tag_loss", "calibration_error", "best_threshold", "intervals")
-    ]
-    minima = {}
-    for option in options:
-        name, _, value = option.partition("=")
-        try:
-            minima[name] = float(value)
-        except ValueError:
-            raise ConfigError(f"--min expects NAME=VALUE, got {option!r}; as in --min exact_match=0.6") from None
-        if name not in known:
-            raise ConfigError(f"--min: expected one of {', '.join(known)}, got {name!r}; correct the name")
-    return minima
 
 
 @app.command()

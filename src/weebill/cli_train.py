@@ -24,7 +24,8 @@ def pretrain(
 
     Example: `weebill pretrain sts-qqp --data-root data --output runs/pretrained`
     """
-    from weebill.config import PretrainRecipe, load_recipe
+    from weebill.config import PretrainRecipe
+    from weebill.recipe_files import load_recipe
     from weebill.runs import run_pretrain
 
     run_pretrain(load_recipe(recipe, PretrainRecipe, set or ()), output, data_root, console, resume=resume)
@@ -38,7 +39,8 @@ def finetune(
 
     Example: `weebill finetune massive --set start=runs/pretrained --output runs/massive`
     """
-    from weebill.config import FinetuneRecipe, load_recipe
+    from weebill.config import FinetuneRecipe
+    from weebill.recipe_files import load_recipe
     from weebill.runs import run_finetune
 
     run_finetune(load_recipe(recipe, FinetuneRecipe, set or ()), output, data_root, console, resume=resume)
@@ -52,7 +54,8 @@ def distill(
 
     Example: `weebill distill massive-tiny --data-root data --output runs/tiny`
     """
-    from weebill.config import DistillRecipe, load_recipe
+    from weebill.config import DistillRecipe
+    from weebill.recipe_files import load_recipe
     from weebill.runs import run_distill
 
     run_distill(load_recipe(recipe, DistillRecipe, set or ()), output, data_root, console, resume=resume)
@@ -86,8 +89,9 @@ def compare_freezing(
     Example: `weebill compare-freezing massive --data-root data --epochs 4 --start random --start runs/pretrained
     --start sentence-transformers/all-MiniLM-L6-v2@massive-teacher --output runs/freezing`
     """
-    from weebill.config import FinetuneRecipe, load_recipe
+    from weebill.config import FinetuneRecipe
     from weebill.freezing_table import compare, read_start_option, table, write
+    from weebill.recipe_files import load_recipe
 
     sets = [*(set or ()), *([f"training.epochs={epochs}"] if epochs else ())]
     base = load_recipe(recipe, FinetuneRecipe, sets)

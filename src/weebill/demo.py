@@ -7,10 +7,11 @@ from rich.console import Console
 
 from weebill import report, templates
 from weebill.artifact import check_output
-from weebill.config import FinetuneRecipe, PretrainRecipe, load_recipe
+from weebill.config import FinetuneRecipe, PretrainRecipe
 from weebill.evaluate import evaluate
 from weebill.evaluate_pairs import pair_correlations
 from weebill.predictor import load
+from weebill.recipe_files import load_recipe
 from weebill.runs import run_finetune, run_pretrain, training_folder
 from weebill.tokenizer import Tokenizer
 

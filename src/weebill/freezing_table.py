@@ -18,8 +18,9 @@ from rich.table import Table
 
 from weebill.artifact import is_model_folder, read_model
 from weebill.bert import read_start
-from weebill.config import FinetuneRecipe, load_recipe, override, recipe_names
+from weebill.config import FinetuneRecipe
 from weebill.files import write_whole
+from weebill.recipe_files import load_recipe, override, recipe_names
 from weebill.runs import finetune_data, train_tokenizer
 
 SCORES = {"intent_accuracy": "intent", "span_f1": "span F1", "exact_match": "exact"}

@@ -21,9 +21,10 @@ from rich.table import Table
 
 import weebill
 from weebill import templates
-from weebill.config import FinetuneRecipe, PretrainRecipe, load_recipe
+from weebill.config import FinetuneRecipe, PretrainRecipe
 from weebill.errors import WeebillError
 from weebill.golden import Golden, read_golden
+from weebill.recipe_files import load_recipe
 from weebill.runs import run_finetune, run_pretrain
 from weebill.verification import TOLERANCE
 

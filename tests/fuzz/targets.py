@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from weebill.bpe import pretokenize
-from weebill.config import FinetuneRecipe, load_recipe
+from weebill.config import FinetuneRecipe
 from weebill.counting import well_formed
 from weebill.errors import WeebillError
 from weebill.formats import FORMATS, stream
@@ -14,6 +14,7 @@ from weebill.grammar import parse_grammar
 from weebill.graph_check import check_graph
 from weebill.model_files import parse_json
 from weebill.pairs import read_pairs
+from weebill.recipe_files import load_recipe
 from weebill.tokenizer import Tokenizer
 
 PACKAGED = Tokenizer.packaged()
