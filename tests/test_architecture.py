@@ -39,6 +39,8 @@ FLOORS = [
         "decoding",
         "attention",
         "download",
+        "dropout",
+        "gradients",
         "grammar",
     },
     {

@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import json
+import math
+import threading
 
 import numpy as np
 import pytest
@@ -149,6 +151,30 @@ def test_accumulated_batches_are_one_larger_batch():
         assert end["steps"] == 4
         weights.append(model.weight.item())
     assert weights[0] == pytest.approx(weights[1], abs=1e-6) and weights[0] != 0.5
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5])
+def test_batches_side_by_side_give_the_same_bits_whichever_ends_first(cores, tokenizer, monkeypatch):
+    rows = templates.generate()[0][:70]
+    settings = {"epochs": 2, "batch_size": 8, "accumulation_steps": 4, "evals": 2}
+    recipe = parse_recipe({"training": settings, "heads": {"dropout": 0.2}}, FinetuneRecipe, "t")
+    threads, weights, events = set(), [], []
+    collate = data.mask_tokens
+    monkeypatch.setattr(data, "mask_tokens", lambda *given: (threads.add(threading.get_ident()), collate(*given))[1])
+    before = torch.get_num_threads()
+    for available in (1, cores):
+        torch.set_num_threads(available)
+        try:
+            model, end, _ = finetune(recipe, rows, rows[:20], events.append, tokenizer)
+            assert torch.get_num_threads() == available
+        finally:
+            torch.set_num_threads(before)
+        weights.append(model.state_dict())
+        assert end["steps"] == 2 * math.ceil(math.ceil(70 / 8) / 4)
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert len(threads) == (1 if cores == 1 else 1 + min(cores, 4))  # the first run's alone is the main thread
+    norms = [event["grad_norms"] for event in events if event["event"] == "eval"]
+    assert norms[:2] == norms[2:] and all(set(one) == {"intent", "tags"} for one in norms)
 
 
 def test_discriminative_learning_rates_cover_every_parameter_once(tokenizer):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weebill.config import HeadsConfig
+from weebill.dropout import Dropout
 
 
 class IntentHead(nn.Module):
@@ -19,7 +20,7 @@ class IntentHead(nn.Module):
 
     def __init__(self, hidden_dim: int, num_intents: int, config: HeadsConfig):
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.linear = nn.Linear(hidden_dim, num_intents)
 
     def forward(self, cls_BD: Tensor) -> Tensor:
@@ -40,13 +41,13 @@ class TagHead(nn.Module):
 
     def __init__(self, hidden_dim: int, num_tags: int, config: HeadsConfig):
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.forward_lstm = nn.LSTM(hidden_dim, config.lstm_dim, batch_first=True)
         self.backward_lstm = nn.LSTM(hidden_dim, config.lstm_dim, batch_first=True)
         self.mlp = nn.Sequential(
             nn.Linear(2 * config.lstm_dim, config.mlp_dim),
             nn.GELU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(config.mlp_dim, num_tags),
         )
         self.crf = LinearChain(num_tags) if config.crf else None

@@ -5,9 +5,10 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -32,8 +33,10 @@ from weebill.checkpoint import (
     random_states,
 )
 from weebill.config import EncoderConfig, Recipe, TrainingConfig
+from weebill.dropout import drawing_from
 from weebill.errors import ArtifactError, ConfigError, DataError, TrainingInterrupted
 from weebill.freezing import parameter_groups, trainable_table
+from weebill.gradients import shared_grad_norms, threads
 from weebill.schedule import warmup_cosine
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tokenizer import Tokenizer
@@ -116,6 +119,10 @@ def fit(
     step alone, dropout on torch's generator, which the checkpoint keeps: a run that goes on from it ends with the same
     bits as one that was never stopped.
 
+    On CPU the batches of a step of several (`accumulation_steps`) are computed side by side, each on a thread of its
+    own with dropout of its own, and their gradients are summed in the batches' order, whichever ends first. A core gets
+    more done with a batch of its own than with its part of every small product.
+
     Args:
         model: what `task.losses` gets; on the device and wrapped as accelerate sees fit.
         task: batches, losses and evaluation.
@@ -142,7 +149,7 @@ def fit(
         run.emit({"event": "start", "table": list(trainable_table(run.groups)), "first_epochs": dict(task.first_epochs),
                   "fixed": sum(b.numel() for b in model.buffers()), "metric": task.metric,
                   "device": str(run.accelerator.device), "precision": run.accelerator.mixed_precision})  # fmt: skip
-    with _interrupts() as interrupted:
+    with threads(run.side_by_side, settings.accumulation_steps) as run.map, _interrupts() as interrupted:
         for epoch, plans, first in run.rest():
             if first == 0:
                 model.eval()
@@ -161,6 +168,16 @@ def fit(
                 if run.stale >= settings.patience:
                     break
     return run.finish()
+
+
+class _Done(NamedTuple):
+    """A batch of a step, its losses, and what it adds to the gradient of each parameter, if that is not added yet."""
+
+    batch: Batch
+    parts: dict[str, Tensor]
+    loss: Tensor
+    gradients: Sequence[Tensor | None]
+    grad_norms: dict[str, float]
 
 
 class _Run:
@@ -184,6 +201,9 @@ class _Run:
         )
         self.groups = parameter_groups(model, settings)
         self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.AdamW(self.groups, fused=True))
+        self.side_by_side = self.accelerator.device.type == "cpu" and settings.accumulation_steps > 1
+        self.map: Callable[..., Iterable[_Done]] = map
+        self.trained = list[nn.Parameter]()
         self.steps_by_epoch = [
             math.ceil(len(task.plan(e, _rng(seed, "plan", e))) / settings.accumulation_steps)
             for e in range(1, settings.epochs + 1)
@@ -215,6 +235,7 @@ class _Run:
     def train_mode(self) -> None:
         self.model.train()
         self.task.freeze(self.epoch)
+        self.trained = [p for p in self.raw.parameters() if p.requires_grad]
 
     def evaluation_is_due(self, step: int) -> bool:
         return step % self.eval_every == 0 or step == self.total_steps
@@ -224,31 +245,47 @@ class _Run:
         share = warmup_cosine(self.step, self.total_steps, self.warmup_steps, settings.final_fraction)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * share
-        for number, plan in enumerate(plans, start=self.step * settings.accumulation_steps):
-            batch = self.task.collate(plan, _rng(self.seed, "batch", number))
-            with self.accelerator.autocast():
-                parts = self.task.losses(self.model, plan, {k: v.to(self.accelerator.device) for k, v in batch.items()})
-                weighed = self.task.weigh(parts)
-                loss = torch.stack(list(weighed.values())).sum()
-            if not torch.isfinite(loss):
-                self._stop("loss", loss, plan, batch)
-            if self.evaluation_is_due(self.step + 1):
-                self.grad_norms = _shared_grad_norms(weighed, self.raw) if len(weighed) > 1 else {}
-            if loss.requires_grad:  # not where all that the batch could teach is frozen
-                self.accelerator.backward(loss / len(plans))
-            for name, value in parts.items():
-                self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach()
+        first = self.step * settings.accumulation_steps
+        compute = partial(self._compute, of=len(plans))
+        for plan, done in zip(plans, self.map(compute, plans, range(first, first + len(plans))), strict=True):
+            if not torch.isfinite(done.loss):
+                self._stop("loss", done.loss, plan, done.batch)
+            for parameter, gradient in zip(self.trained, done.gradients, strict=False):
+                if gradient is not None:
+                    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
+            for name, value in done.parts.items():
+                self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
                 self.counts[name] = self.counts.get(name, 0) + 1
             self.examples += len(plan.rows)
+            self.grad_norms = done.grad_norms
         norm = self.accelerator.clip_grad_norm_(self.raw.parameters(), settings.max_grad_norm)
         if self.accelerator.scaler is None and not torch.isfinite(norm):  # a scaler skips such steps, and scales less
-            self._stop("gradient", norm, plan, batch)
+            self._stop("gradient", norm, plan, done.batch)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         if self.step % 10 == 0:
             self.on_event({"event": "step", "step": self.step, "total_steps": self.total_steps,
-                           "loss": float(loss.detach())})  # fmt: skip
+                           "loss": float(done.loss)})  # fmt: skip
+
+    def _compute(self, plan: Plan, number: int, of: int) -> _Done:
+        """Compute the losses of a batch, one `of` so many, and its share of the gradient."""
+        batch = self.task.collate(plan, _rng(self.seed, "batch", number))
+        draws = drawing_from(_generator(self.seed, number)) if self.side_by_side else nullcontext()
+        with draws, self.accelerator.autocast():
+            parts = self.task.losses(self.model, plan, {k: v.to(self.accelerator.device) for k, v in batch.items()})
+            weighed = self.task.weigh(parts)
+            loss = torch.stack(list(weighed.values())).sum()
+        norms = dict[str, float]()
+        if self.evaluation_is_due(self.step + 1) and len(weighed) > 1:
+            norms = shared_grad_norms(weighed, self.trained)
+        gradients: Sequence[Tensor | None] = ()
+        if loss.requires_grad:  # not where all that the batch could teach is frozen
+            if self.side_by_side:
+                gradients = torch.autograd.grad(loss / of, self.trained, allow_unused=True)
+            else:
+                self.accelerator.backward(loss / of)
+        return _Done(batch, {name: value.detach() for name, value in parts.items()}, loss.detach(), gradients, norms)
 
     def _stop(self, what: str, value: Tensor, plan: Plan, batch: Batch) -> NoReturn:
         raise TrainingStopped(f"expected a finite {what}, got {value.item()} at step {self.step + 1} (data set "
@@ -361,24 +398,13 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _shared_grad_norms(losses: dict[str, Tensor], model: nn.Module) -> dict[str, float]:
-    """Return how strongly each loss pulls at the parameters that all of them reach: the norm of its gradient there."""
-    if not all(loss.requires_grad for loss in losses.values()):
-        return {}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    gradients = [
-        torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in losses.values()
-    ]
-    shared = [i for i in range(len(parameters)) if all(of_loss[i] is not None for of_loss in gradients)]
-    return {
-        name: float(torch.nn.utils.get_total_norm([of_loss[i] for i in shared]))
-        for name, of_loss in zip(losses, gradients, strict=True)
-        if shared
-    }
-
-
 def _rng(seed: int, purpose: str, number: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), number])
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    """Return where the dropout of a batch draws from, when several are computed at once."""
+    return torch.Generator().manual_seed(int(_rng(seed, "dropout", number).integers(2**63)))
 
 
 def _precision(wanted: str) -> str:

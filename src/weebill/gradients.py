@@ -1,0 +1,39 @@
+"""How the batches of a step come to their gradients: side by side, and which loss pulls how hard. Knows no tasks."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def threads(side_by_side: bool, batches: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Yield what maps a function over the batches of a step: on threads that share the cores, if there are several."""
+    cores = torch.get_num_threads()
+    count = min(batches, cores) if side_by_side else 1
+    if count == 1:
+        yield map
+        return
+    try:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(cores // count,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(cores)  # else threads to come begin with a worker's share
+
+
+def shared_grad_norms(losses: dict[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, float]:
+    """Return how strongly each loss pulls at the parameters that all of them reach: the norm of its gradient there."""
+    if not all(loss.requires_grad for loss in losses.values()):
+        return {}
+    gradients = [
+        torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in losses.values()
+    ]
+    shared = [i for i in range(len(parameters)) if all(of_loss[i] is not None for of_loss in gradients)]
+    return {
+        name: float(torch.nn.utils.get_total_norm([of_loss[i] for i in shared]))
+        for name, of_loss in zip(losses, gradients, strict=True)
+        if shared
+    }
