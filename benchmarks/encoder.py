@@ -4,6 +4,8 @@ python benchmarks/encoder.py [--texts FILE] [--pairs FILE] [--peer FOLDER] [--th
 
 Both train the default encoder, with the same first weights, on the same triplets with the same loss, batch size and
 dropout, one epoch each time, no evaluation: weebill's `fit` with its pretraining task, and SentenceTransformerTrainer.
+weebill trains with the same batches, and on several threads with each step's triplets in as many batches, side by side
+(`training.accumulation_steps`), which for this loss is the same.
 Whatever each does on the way counts: reading the model, tokenizing (weebill before the first step, so that more epochs
 would share it), batching (weebill by length, the trainer at random). The trainer runs a second time with the attention
 dropout of 0.1 that a BertConfig has by default, and weebill's encoder never has. Both then encode the same texts from
@@ -131,13 +133,17 @@ def bench_training(folder: Path, path: Path | None, peak: float, table: Table) -
     recipe = PretrainRecipe.model_validate(
         {"start": str(folder), "loss": {"kind": "triplet"}, "training": {"epochs": 1, "evals": 1, "batch_size": BATCH}}
     )
+    threads = torch.get_num_threads()
+    parts = {"batch_size": BATCH // threads, "accumulation_steps": threads}  # the same rows a step, side by side
+    beside = recipe.model_copy(update={"training": recipe.training.model_copy(update=parts)})
     mix, triplets = read_mix(recipe, path)
     columns = dict(zip(("anchor", "positive", "negative"), map(list, zip(*triplets, strict=True)), strict=True))
     dataset, dropping = Dataset.from_dict(columns), with_attention_dropout(folder)
     train_weebill(recipe, mix)  # warm
     found = take_turns(
         {
-            "weebill fit": lambda: train_weebill(recipe, mix),
+            "weebill fit": lambda: train_weebill(beside, mix),
+            "the same, one batch a step": lambda: train_weebill(recipe, mix),
             "SentenceTransformerTrainer": lambda: train_peer(recipe, folder, dataset),
             "the same, attention dropout": lambda: train_peer(recipe, dropping, dataset),
         },

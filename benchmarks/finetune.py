@@ -7,7 +7,8 @@ Both train intent and tags on the same utterances, EPOCHS epochs each time, at t
 dimensions, BiLSTM of 64 and MLP), with the same tokenizer, batch size, losses (cross-entropy of both, tag classes
 weighted by rarity), dropout, AdamW, gradient clipping and rates. The plain loop is what one writes first: nn.Embedding,
 nn.TransformerEncoder(batch_first=True), nn.LSTM(bidirectional=True), a DataLoader that shuffles and pads each batch to
-its longest row. weebill's is `finetune` as `weebill finetune` calls it, its batching by length and all.
+its longest row. weebill's is `finetune` as `weebill finetune` calls it, its batching by length and all: with the same
+batches, and on several threads with each step's rows in as many batches, side by side (`training.accumulation_steps`).
 
 Whatever each does on the way counts: tokenizing and aligning labels (weebill's for both, once), batching, training.
 Neither evaluates, but for two texts at weebill's end. Peers take turns, so that a slow
@@ -145,7 +146,11 @@ def main() -> None:
     recipe = FinetuneRecipe.model_validate({"training": {"epochs": arguments.epochs, "evals": 1}})
     tokenizer = Tokenizer.packaged()
 
-    def train_weebill() -> None:
+    threads = torch.get_num_threads()
+    parts = {"batch_size": recipe.training.batch_size // threads, "accumulation_steps": threads}
+    beside = recipe.model_copy(update={"training": recipe.training.model_copy(update=parts)})
+
+    def train_weebill(recipe: FinetuneRecipe = recipe) -> None:
         finetune(recipe, rows, rows[:2], lambda event: None, tokenizer)
 
     train_weebill()  # warm
@@ -156,7 +161,8 @@ def main() -> None:
         return
     found = take_turns(
         {
-            "weebill finetune": train_weebill,
+            "weebill finetune": lambda: train_weebill(beside),
+            "the same, one batch a step": train_weebill,
             "nn.TransformerEncoder, padded batches": lambda: train_plain(recipe, rows, tokenizer),
         }
     )
