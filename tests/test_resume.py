@@ -29,6 +29,7 @@ from weebill.train import TrainingStopped
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
 TRAINING = {"epochs": 3, "batch_size": 16, "evals": 6, "learning_rate": 3e-3}
+SIDE_BY_SIDE = TRAINING | {"batch_size": 8, "accumulation_steps": 2}
 
 
 class Crash(Exception):
@@ -79,7 +80,7 @@ FINETUNE = {
 
 DISTILL = {
     "encoder": SMALL,
-    "training": TRAINING | {"epochs": 1},
+    "training": SIDE_BY_SIDE | {"epochs": 1},
     "teachers": ["teacher"],
     "sentence_teacher": "teacher",
     "swapping": {"copies": 1},
@@ -87,6 +88,7 @@ DISTILL = {
     "data": {"train": ["nlu.jsonl"], "unlabelled": ["texts.txt"], "dev": "nlu.jsonl"},
 }
 GRADUAL = FINETUNE | {
+    "training": SIDE_BY_SIDE,
     "heads": {"crf": True},
     "loss": {"token_dropout": 0.1, "balance": "uncertainty", "tag_weighting": "effective_number"},
     "freezing": {"epochs_per_layer": 1},
