@@ -17,11 +17,13 @@ def threads(side_by_side: bool, batches: int) -> Iterator[Callable[..., Iterable
     if count == 1:
         yield map
         return
+    share = cores // count
     try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(cores // count,)) as pool:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+            torch.set_num_threads(share)  # else the optimizer's threads hold cores that the batches need
             yield pool.map
     finally:
-        torch.set_num_threads(cores)  # else threads to come begin with a worker's share
+        torch.set_num_threads(cores)
 
 
 def shared_grad_norms(losses: dict[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, float]:
