@@ -13,16 +13,21 @@ from rich.console import Console
 
 import weebill
 from weebill import data, templates
-from weebill.config import FinetuneRecipe, PretrainRecipe, TrainingConfig
+from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, Source, TrainingConfig
+from weebill.distilling import distill
 from weebill.errors import ConfigError, DataError
 from weebill.finetuning import finetune
 from weebill.freezing import parameter_groups, trainable_table
+from weebill.joint_teacher import read_joint_teacher
+from weebill.lessons import Lesson
+from weebill.pretraining import pretrain
 from weebill.provenance import training_record
 from weebill.recipe_files import parse_recipe
 from weebill.runs import run_finetune, run_pretrain
 from weebill.schedule import warmup_cosine
 from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
+from weebill.sources import Mix
 from weebill.tokenizer import Tokenizer
 from weebill.train import Plan, Task, TrainingStopped, fit
 
@@ -175,6 +180,60 @@ def test_batches_side_by_side_give_the_same_bits_whichever_ends_first(cores, tok
     assert len(threads) == (1 if cores == 1 else 1 + min(cores, 4))  # the first run's alone is the main thread
     norms = [event["grad_norms"] for event in events if event["event"] == "eval"]
     assert norms[:2] == norms[2:] and all(set(one) == {"intent", "tags"} for one in norms)
+
+
+def test_the_batches_of_a_step_are_alike_in_length_and_every_batch_is_seen():
+    seen, x = [], torch.arange(14.0).reshape(14, 1)
+
+    def collate(plan, rng):
+        seen.append(int(plan.rows[0]))
+        return {"x": x[plan.rows]}
+
+    task = Task(lambda epoch, rng: [Plan(0, np.array([i])) for i in rng.permutation(14)], collate,
+                lambda m, plan, batch: {"loss": m(batch["x"]).square().mean()}, lambda: {"score": 1.0}, "score",
+                length=lambda plan: int(plan.rows[0]))  # fmt: skip
+    settings = TrainingConfig(epochs=2, accumulation_steps=4, patience=20)
+    fit(torch.nn.Linear(1, 1), task, settings, 0, lambda event: None)
+    steps = [frozenset(seen[i : i + 4]) for epoch in (0, 14) for i in range(epoch, epoch + 12, 4)]
+    assert set(steps) == {frozenset(range(i, i + 4)) for i in (0, 4, 8)} and len(steps) == 6
+    assert [set(seen[12:14]), set(seen[26:])] == [{12, 13}] * 2  # what is left over comes last
+    assert sorted(seen) == sorted([*range(14)] * 2)
+
+
+@pytest.mark.parametrize("kind", ["finetune", "pretrain", "distill"])
+def test_tasks_know_the_length_of_a_batch(kind, tokenizer, tmp_path, monkeypatch):
+    lengths = []
+
+    def watched(model, task, *given):
+        for plan in task.plan(1, np.random.default_rng(0)):
+            batch = task.collate(plan, np.random.default_rng(0))
+            lengths.append((task.length(plan), batch["input_ids"].shape[1]))
+        raise TrainingStopped("seen", model, {}, {})
+
+    rows = templates.generate()[0][:40]
+    if kind == "finetune":
+        monkeypatch.setattr("weebill.finetuning.fit", watched)
+        with pytest.raises(TrainingStopped):
+            finetune(parse_recipe({}, FinetuneRecipe, "t"), rows, rows, lambda event: None, tokenizer)
+    elif kind == "pretrain":
+        monkeypatch.setattr("weebill.pretraining.fit", watched)
+        recipe = parse_recipe({"loss": {"kind": "in_batch_negatives"}}, PretrainRecipe, "t")
+        mix = Mix(recipe)
+        triplets = templates.paraphrase_triplets("train", 40)
+        mix.add_pairs(Source(path="pairs"), [ScoredPair(a, b, 1.0) for a, b, _ in triplets])
+        dev = [ScoredPair(a, c, 0.5 * i) for i, (a, _, c) in enumerate(triplets[:2])]
+        with pytest.raises(TrainingStopped):
+            pretrain(recipe, mix, dev, lambda event: None, tokenizer)
+    else:
+        run_finetune(parse_recipe({"encoder": SMALL, "training": {"epochs": 1, "evals": 1}}, FinetuneRecipe, "t"),
+                     tmp_path / "teacher", tmp_path, Console(file=io.StringIO()), tokenizer)  # fmt: skip
+        monkeypatch.setattr("weebill.distilling.fit", watched)
+        monkeypatch.setenv("WEEBILL_CACHE", str(tmp_path))
+        recipe = parse_recipe({"teachers": [str(tmp_path / "teacher")]}, DistillRecipe, "t")
+        with pytest.raises(TrainingStopped):
+            distill(recipe, [Lesson("rows", rows)], rows, [read_joint_teacher(tmp_path / "teacher")],
+                    lambda event: None, tokenizer)  # fmt: skip
+    assert lengths and all(known == seen for known, seen in lengths)
 
 
 def test_discriminative_learning_rates_cover_every_parameter_once(tokenizer):

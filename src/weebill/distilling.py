@@ -102,7 +102,8 @@ def distill(
     gold = [rows.gold for rows in work.rows if rows.gold]
     ledger = training_ledger(gold, labelled, dev, intents, labels)
     on_event({"event": "ledger", "rows": [entry.to_json() for entry in ledger]})
-    task = Task(work.plan, work.collate, work.losses, lambda: dev_scores(predictor, dev), recipe.metric)
+    task = Task(work.plan, work.collate, work.losses, lambda: dev_scores(predictor, dev), recipe.metric,
+                length=work.length)  # fmt: skip
     end = fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
     return model, end | {"lessons": [rows.counts for rows in work.rows]}
 
@@ -185,6 +186,10 @@ class _Distillation:
             plans += [Plan(number, b) for b in data.passes(lengths, rows.lesson.weight, size, rng, rows.chances)]
         rng.shuffle(plans)
         return plans
+
+    def length(self, plan: Plan) -> int:
+        token_ids = self.rows[plan.source].token_ids
+        return max(len(token_ids[i]) for i in plan.rows)
 
     def collate(self, plan: Plan, rng: np.random.Generator) -> Batch:
         rows = self.rows[plan.source]

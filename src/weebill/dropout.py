@@ -50,13 +50,9 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
     return x * kept.mul_(256 / (256 - dropped))
 
 
-class Dropout(nn.Module):
-    """`dropout` as a module."""
-
-    def __init__(self, probability: float):
-        super().__init__()
-        self.probability = probability
+class Dropout(nn.Dropout):
+    """torch's own, and `dropout` where a thread draws from a generator of its own, which torch's cannot."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x`, in training with some entries zeroed."""
-        return dropout(x, self.probability, self.training)
+        return super().forward(x) if _source.generator is None else dropout(x, self.p, self.training)

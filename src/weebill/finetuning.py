@@ -72,6 +72,7 @@ def finetune(
         lambda: dev_scores(predictor_of_model(model, work.backend), dev),
         recipe.metric,
         weigh=work.weigh,
+        length=work.length,
         first_epochs=first_epochs(model, recipe.freezing),
         freeze=partial(freeze, model, recipe.freezing),
     )
@@ -105,6 +106,9 @@ class _Joint:
     def plan(self, _: int, rng: np.random.Generator) -> list[Plan]:
         batches = data.epoch_batches(self.lengths, self.recipe.training.batch_size, rng, self.chances)
         return [Plan(0, chosen) for chosen in batches]
+
+    def length(self, plan: Plan) -> int:
+        return int(max(self.lengths[i] for i in plan.rows))
 
     def collate(self, plan: Plan, rng: np.random.Generator) -> Batch:
         """Return the tensors of a batch; without "tags" or "intents" if no row has any."""

@@ -1,12 +1,35 @@
-"""How the batches of a step come to their gradients: side by side, and which loss pulls how hard. Knows no tasks."""
+"""How the batches of a step come to their gradients: which they are, how they are computed side by side, and which loss
+pulls how hard. Knows no tasks.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+
+def alike_in_steps(lengths: Sequence[int], batches: int, rng: np.random.Generator) -> list[int]:
+    """Return an order of an epoch's batches in which those of a step are alike in length: none waits for the others.
+
+    Args:
+        lengths: of each batch.
+        batches: per step.
+        rng: the order of the steps; what makes no whole step comes last.
+
+    Example:
+        >>> order = alike_in_steps([9, 3, 8, 4, 3], 2, np.random.default_rng(0))
+        >>> sorted(map(sorted, (order[:2], order[2:4])))
+        [[1, 4], [2, 3]]
+    """
+    by_length_N = np.argsort(lengths, kind="stable")
+    whole = len(lengths) // batches * batches
+    steps_SK = by_length_N[:whole].reshape(-1, batches)
+    rng.shuffle(steps_SK)
+    return [*steps_SK.ravel().tolist(), *by_length_N[whole:].tolist()]
 
 
 @contextmanager

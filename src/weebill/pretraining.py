@@ -87,6 +87,10 @@ class _MixTask:
         rng.shuffle(plans)
         return plans
 
+    def length(self, plan: Plan) -> int:
+        rows_NK = self.mix.sources[plan.source].rows_NK[plan.rows]
+        return int(self.lengths[rows_NK].max())
+
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:
         mining = self.recipe.mining
         if not mining.every_epochs or (epoch - 1) % mining.every_epochs:
@@ -232,7 +236,7 @@ def pretrain(
         return pair_correlations(predictor, dev, show_progress=False)
 
     task = Task(work.plan, work.collate, work.losses, evaluate_dev, recipe.metric, work.begin_epoch, work.state,
-                work.load_state)  # fmt: skip
+                work.load_state, length=work.length)  # fmt: skip
     try:
         end = fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
     except TrainingStopped as stop:

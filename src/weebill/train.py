@@ -36,7 +36,7 @@ from weebill.config import EncoderConfig, Recipe, TrainingConfig
 from weebill.dropout import drawing_from
 from weebill.errors import ArtifactError, ConfigError, DataError, TrainingInterrupted
 from weebill.freezing import parameter_groups, trainable_table
-from weebill.gradients import shared_grad_norms, threads
+from weebill.gradients import alike_in_steps, shared_grad_norms, threads
 from weebill.schedule import warmup_cosine
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tokenizer import Tokenizer
@@ -68,6 +68,7 @@ class Task:
         load_state: sets what `state` returned.
         weigh: the losses -> what each adds to the sum that is minimised.
         first_epochs: parts that do not train from the first epoch on, for the display; None = never.
+        length: tokens of a batch's longest row; batches of one step are alike in it, as they are computed side by side.
         freeze: called whenever training begins or goes on, with the epoch: stills what does not train then.
     """
 
@@ -81,6 +82,7 @@ class Task:
     load_state: Callable[[dict[str, Tensor]], None] = lambda state: None
     weigh: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda losses: losses
     first_epochs: Mapping[str, int | None] = field(default_factory=dict)
+    length: Callable[[Plan], int] = lambda plan: 0
     freeze: Callable[[int], None] = lambda epoch: None
 
 
@@ -228,9 +230,16 @@ class _Run:
             if self.stale >= self.settings.patience:
                 return
             if done < steps:
-                plans = self.task.plan(epoch, _rng(self.seed, "plan", epoch))
-                yield epoch, plans, done * self.settings.accumulation_steps
+                yield epoch, self._plans(epoch), done * self.settings.accumulation_steps
             done = max(0, done - steps)
+
+    def _plans(self, epoch: int) -> Sequence[Plan]:
+        rng = _rng(self.seed, "plan", epoch)
+        plans = self.task.plan(epoch, rng)
+        if self.settings.accumulation_steps == 1:
+            return plans
+        order = alike_in_steps([self.task.length(plan) for plan in plans], self.settings.accumulation_steps, rng)
+        return [plans[i] for i in order]
 
     def train_mode(self) -> None:
         self.model.train()
