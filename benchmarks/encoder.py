@@ -4,7 +4,7 @@ python benchmarks/encoder.py [--texts FILE] [--pairs FILE] [--peer FOLDER] [--th
 
 Both train the default encoder, with the same first weights, on the same triplets with the same loss, batch size and
 dropout, one epoch each time, no evaluation: weebill's `fit` with its pretraining task, and SentenceTransformerTrainer.
-weebill trains with the same batches, and on several threads with each step's triplets in as many batches, side by side
+weebill also trains with each step's triplets in as many batches as there are threads, side by side
 (`training.accumulation_steps`), which for this loss is the same.
 Whatever each does on the way counts: reading the model, tokenizing (weebill before the first step, so that more epochs
 would share it), batching (weebill by length, the trainer at random). The trainer runs a second time with the attention
@@ -134,7 +134,7 @@ def bench_training(folder: Path, path: Path | None, peak: float, table: Table) -
         {"start": str(folder), "loss": {"kind": "triplet"}, "training": {"epochs": 1, "evals": 1, "batch_size": BATCH}}
     )
     threads = torch.get_num_threads()
-    parts = {"batch_size": BATCH // threads, "accumulation_steps": threads}  # the same rows a step, side by side
+    parts = {"batch_size": max(2, BATCH // threads), "accumulation_steps": threads}
     beside = recipe.model_copy(update={"training": recipe.training.model_copy(update=parts)})
     mix, triplets = read_mix(recipe, path)
     columns = dict(zip(("anchor", "positive", "negative"), map(list, zip(*triplets, strict=True)), strict=True))
@@ -142,8 +142,8 @@ def bench_training(folder: Path, path: Path | None, peak: float, table: Table) -
     train_weebill(recipe, mix)  # warm
     found = take_turns(
         {
-            "weebill fit": lambda: train_weebill(beside, mix),
-            "the same, one batch a step": lambda: train_weebill(recipe, mix),
+            "weebill fit": lambda: train_weebill(recipe, mix),
+            f"weebill fit, {threads} batches side by side": lambda: train_weebill(beside, mix),
             "SentenceTransformerTrainer": lambda: train_peer(recipe, folder, dataset),
             "the same, attention dropout": lambda: train_peer(recipe, dropping, dataset),
         },

@@ -7,8 +7,8 @@ Both train intent and tags on the same utterances, EPOCHS epochs each time, at t
 dimensions, BiLSTM of 64 and MLP), with the same tokenizer, batch size, losses (cross-entropy of both, tag classes
 weighted by rarity), dropout, AdamW, gradient clipping and rates. The plain loop is what one writes first: nn.Embedding,
 nn.TransformerEncoder(batch_first=True), nn.LSTM(bidirectional=True), a DataLoader that shuffles and pads each batch to
-its longest row. weebill's is `finetune` as `weebill finetune` calls it, its batching by length and all: with the same
-batches, and on several threads with each step's rows in as many batches, side by side (`training.accumulation_steps`).
+its longest row. weebill's is `finetune` as `weebill finetune` calls it, its batching by length and all; and once more
+with each step's rows in as many batches as there are threads, side by side (`training.accumulation_steps`).
 
 Whatever each does on the way counts: tokenizing and aligning labels (weebill's for both, once), batching, training.
 Neither evaluates, but for two texts at weebill's end. Peers take turns, so that a slow
@@ -147,7 +147,7 @@ def main() -> None:
     tokenizer = Tokenizer.packaged()
 
     threads = torch.get_num_threads()
-    parts = {"batch_size": recipe.training.batch_size // threads, "accumulation_steps": threads}
+    parts = {"batch_size": max(2, recipe.training.batch_size // threads), "accumulation_steps": threads}
     beside = recipe.model_copy(update={"training": recipe.training.model_copy(update=parts)})
 
     def train_weebill(recipe: FinetuneRecipe = recipe) -> None:
@@ -161,8 +161,8 @@ def main() -> None:
         return
     found = take_turns(
         {
-            "weebill finetune": lambda: train_weebill(beside),
-            "the same, one batch a step": train_weebill,
+            "weebill finetune": train_weebill,
+            f"weebill finetune, {threads} batches side by side": lambda: train_weebill(beside),
             "nn.TransformerEncoder, padded batches": lambda: train_plain(recipe, rows, tokenizer),
         }
     )

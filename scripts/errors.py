@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 CLASSES = {"ConfigError", "DataError", "ArtifactError", "TrainingStopped", "TrainingInterrupted", "MissingExtraError",
            "Overloaded", "Refusal"}  # fmt: skip
 AREAS = {
-    "Recipes, options and the command line": "config recipe_files cli cli_evaluate cli_data cli_data_make cli_tokenizer demo runs provenance",
+    "Recipes, options and the command line": "config recipe_files cli cli_evaluate cli_data cli_data_make "
+    "cli_tokenizer demo runs provenance",
     "Files of data": "files formats json_lines json_items word_files rasa_files spacy_tuples interchange pairs corpus "
     "conversion checking mending copies row_checks value_checks label_checks split_files splitting data schema",
     "Templates and generated data": "grammar expressions templates generator swapping",

@@ -40,7 +40,7 @@ FLOORS = [
         "attention",
         "download",
         "dropout",
-        "gradients",
+        "micro_batches",
         "grammar",
     },
     {

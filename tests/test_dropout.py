@@ -26,19 +26,20 @@ def test_nothing_is_dropped_outside_training():
 def test_a_thread_draws_from_its_own_generator():
     def draws(seed):
         with drawing_from(torch.Generator().manual_seed(seed)):
+            together.wait(10)
             found[seed] = [dropout(torch.ones(64), 0.5, True) for _ in range(3)]
 
-    found, state = {}, torch.get_rng_state()
+    found, state, together = {}, torch.get_rng_state(), threading.Barrier(3)
     threads = [threading.Thread(target=draws, args=(seed,)) for seed in (1, 2, 3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    together = dict(found)
+    at_once, together = dict(found), threading.Barrier(1)
     assert torch.equal(torch.get_rng_state(), state)  # and leaves the default one alone
     for seed in (1, 2, 3):
         draws(seed)
-        assert all(map(torch.equal, together[seed], found[seed]))
+        assert all(map(torch.equal, at_once[seed], found[seed]))
     assert not torch.equal(found[1][0], found[2][0])
     dropout(torch.ones(64), 0.5, True)
     assert not torch.equal(torch.get_rng_state(), state)

@@ -145,7 +145,7 @@ def test_bf16_autocasts_and_fp16_needs_a_gpu():
 
 def test_accumulated_batches_are_one_larger_batch():
     weights, x = [], torch.arange(12.0).reshape(12, 1) - 4
-    for size, per_step in ((6, 1), (2, 3)):
+    for size, per_step in ((12, 1), (4, 3)):
         model = torch.nn.Linear(1, 1)
         torch.nn.init.constant_(model.weight, 0.5)
         plans = [Plan(0, np.arange(i, i + size)) for i in range(0, 12, size)]
@@ -153,15 +153,15 @@ def test_accumulated_batches_are_one_larger_batch():
                     lambda m, plan, batch: {"loss": m(batch["x"]).square().mean()}, lambda: {"score": 1.0},
                     "score")  # fmt: skip
         end = fit(model, task, TrainingConfig(epochs=2, accumulation_steps=per_step), 0, lambda event: None)
-        assert end["steps"] == 4
+        assert end["steps"] == 2
         weights.append(model.weight.item())
     assert weights[0] == pytest.approx(weights[1], abs=1e-6) and weights[0] != 0.5
 
 
-@pytest.mark.parametrize("cores", [1, 2, 5])
-def test_batches_side_by_side_give_the_same_bits_whichever_ends_first(cores, tokenizer, monkeypatch):
+@pytest.mark.parametrize(("cores", "precision"), [(1, "no"), (2, "no"), (5, "no"), (3, "bf16")])
+def test_batches_side_by_side_give_the_same_bits_whichever_ends_first(cores, precision, tokenizer, monkeypatch):
     rows = templates.generate()[0][:70]
-    settings = {"epochs": 2, "batch_size": 8, "accumulation_steps": 4, "evals": 2}
+    settings = {"epochs": 2, "batch_size": 8, "accumulation_steps": 4, "evals": 2, "precision": precision}
     recipe = parse_recipe({"training": settings, "heads": {"dropout": 0.2}}, FinetuneRecipe, "t")
     threads, weights, events = set(), [], []
     collate = data.mask_tokens
@@ -194,10 +194,29 @@ def test_the_batches_of_a_step_are_alike_in_length_and_every_batch_is_seen():
                 length=lambda plan: int(plan.rows[0]))  # fmt: skip
     settings = TrainingConfig(epochs=2, accumulation_steps=4, patience=20)
     fit(torch.nn.Linear(1, 1), task, settings, 0, lambda event: None)
-    steps = [frozenset(seen[i : i + 4]) for epoch in (0, 14) for i in range(epoch, epoch + 12, 4)]
-    assert set(steps) == {frozenset(range(i, i + 4)) for i in (0, 4, 8)} and len(steps) == 6
-    assert [set(seen[12:14]), set(seen[26:])] == [{12, 13}] * 2  # what is left over comes last
-    assert sorted(seen) == sorted([*range(14)] * 2)
+    for epoch in (seen[:14], seen[14:]):
+        assert sorted(epoch) == [*range(14)]
+        left = [i for i in range(14) if i not in epoch[12:]]  # what makes no whole step comes last
+        assert {frozenset(epoch[i : i + 4]) for i in (0, 4, 8)} == {frozenset(left[i : i + 4]) for i in (0, 4, 8)}
+    assert seen[:14] != seen[14:]
+
+
+@pytest.mark.parametrize("what", ["loss", "error"])
+def test_what_goes_wrong_in_one_of_several_batches_stops_the_run(what):
+    def losses(model, plan, batch):
+        if what == "error" and plan.rows[0] == 3:
+            raise DataError("row 3")
+        return {"loss": model(batch["x"]).sum() * (float("nan") if plan.rows[0] == 3 else 1.0)}
+
+    model, x = torch.nn.Linear(1, 1), torch.arange(6.0).reshape(6, 1)
+    plans = [Plan(0, np.array([i])) for i in range(6)]
+    task = Task(
+        lambda epoch, rng: plans, lambda plan, rng: {"x": x[plan.rows]}, losses, lambda: {"score": 1.0}, "score"
+    )
+    with pytest.raises(DataError, match=r"row 3|rows \[3\]"):
+        fit(model, task, TrainingConfig(epochs=1, accumulation_steps=3), 0, lambda event: None)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert not [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
 
 
 @pytest.mark.parametrize("kind", ["finetune", "pretrain", "distill"])

@@ -85,7 +85,7 @@ class TrainingConfig(Section):
     final_fraction: float = Field(0.02, ge=0, le=1, description="learning rate at the end, as a share of the peak")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's, of matrices; not of biases, norms and embeddings")
     max_grad_norm: float = Field(1.0, gt=0, description="a longer gradient is cut to this length")
-    accumulation_steps: int = Field(1, ge=1, description="batches per optimizer step; on CPU side by side, a core each")
+    accumulation_steps: int = Field(1, ge=1, description="batches per optimizer step; on CPU computed side by side")
     precision: Literal["auto", "no", "bf16", "fp16"] = Field("auto", description="autocast; auto = off on CPU")
     evals: int = Field(10, ge=1, description="how many evaluations on dev, evenly spread")
     patience: int = Field(5, ge=1, description="evaluations without a better dev metric before the run stops")

@@ -261,8 +261,9 @@ def _fit_spans(row: Row, format: Format, losses: Losses) -> tuple[Span, ...]:
             if getattr(span, name) is not None and name not in holds:
                 losses.add(f"{name} of a span left out", row.source)
         extra = {key: value for key, value in span.extra.items() if format.span_keys and key not in format.span_keys}
-        for key in span.extra.keys() - extra.keys():
-            losses.add(f"key {key!r} of a span left out", row.source)
+        for key in span.extra:
+            if key not in extra:
+                losses.add(f"key {key!r} of a span left out", row.source)
         span = replace(span, extra=extra) if extra != span.extra else span
         if "value" not in holds:
             span = Span(span.start, span.end, span.label)

@@ -6,7 +6,7 @@ A span JSON line: {"id", "text", "intent", "spans": [{"start", "end", "label", "
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -113,11 +113,11 @@ def spans_object(row: Row, losses: Losses) -> dict[str, Any]:
         out["spans"] = [
             {"start": s.start, "end": s.end, "label": s.label}
             | {k: v for k, v in (("value", s.value), ("role", s.role), ("group", s.group)) if v is not None}
-            | _other_keys(s.extra, SPAN_KEYS, losses, row.source)
+            | dict(s.extra)
             for s in row.spans
         ]
     out |= {key: value for key, value in (("split", row.split), ("lang", row.lang)) if value is not None}
-    return out | _other_keys(row.extra, _OWN_KEYS, losses, row.source)
+    return out | _other_keys(row, _OWN_KEYS, losses)
 
 
 def read_massive(path: Path, on_error: OnError) -> Iterator[Row]:
@@ -187,11 +187,11 @@ def massive_lines(rows: Iterable[Row], losses: Losses) -> Iterator[str]:
         out = {"id": row.id, "locale": row.lang or "", "partition": row.split or "train"}
         out |= {"scenario": row.extra.get("scenario", intent.partition("_")[0]), "intent": intent}
         out |= {"utt": row.text, "annot_utt": annotated}
-        yield json.dumps(out | _other_keys(row.extra, _MASSIVE_KEYS, losses, row.source), ensure_ascii=False) + "\n"
+        yield json.dumps(out | _other_keys(row, _MASSIVE_KEYS, losses), ensure_ascii=False) + "\n"
 
 
-def _other_keys(extra: Mapping[str, Any], own: frozenset[str], losses: Losses, where: str) -> dict[str, Any]:
-    """Return the extra keys of a row or span but those that mean something else in the target."""
-    for key in own & set(extra):
-        losses.add(f"key {key!r} left out", where)
-    return {key: value for key, value in extra.items() if key not in own}
+def _other_keys(row: Row, own: frozenset[str], losses: Losses) -> dict[str, Any]:
+    """Return a row's extra keys but those that mean something else in the target."""
+    for key in own & set(row.extra):
+        losses.add(f"key {key!r} left out", row.source)
+    return {key: value for key, value in row.extra.items() if key not in own}

@@ -97,7 +97,8 @@ def _spans(row: Row, changes: Losses) -> Row:
         trimmed = replace(span, start=start, end=start + len(covered.strip()))
         if trimmed != span:
             changes.add("white space trimmed from a span", row.source)
-        if trimmed in kept or trimmed.start == trimmed.end:
+        twice = any(replace(other, extra=trimmed.extra) == trimmed for other in kept)
+        if twice or trimmed.start == trimmed.end:
             changes.add("repeated or empty span removed", row.source)
         else:
             kept.append(trimmed)

@@ -7,6 +7,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -203,7 +204,7 @@ def read_markup(marked: str, where: str = "") -> tuple[str, tuple[Span, ...]]:
 
     Example:
         >>> read_markup('to [SF]{"entity": "city", "role": "to"}')
-        ('to SF', (Span(start=3, end=5, label='city', value=None, role='to', group=None),))
+        ('to SF', (Span(start=3, end=5, label='city', value=None, role='to', group=None, extra={}),))
     """
     text, spans, last = "", list[Span](), 0
     for match in _MARKUP.finditer(marked):
@@ -280,6 +281,7 @@ def rasa_lines(items: Iterable[Item], losses: Losses) -> Iterator[str]:
         row = item if item.text.strip(_STRIPPED) == item.text else item.stripped()
         if row is not item:
             losses.add("white space around a text left out", row.source)
+        row = _without_nested(row, losses)
         example, intent = write_markup(row), row.intents[0] if row.intents else ""
         if example is None or not row.text:
             why = "is empty" if not row.text else "or an entity reads as something else in Rasa's notation"
@@ -298,6 +300,18 @@ def rasa_lines(items: Iterable[Item], losses: Losses) -> Iterator[str]:
         if len(kept) < len(values):
             losses.add(f"value of a {kind} with line breaks or white space around it left out", name)
         yield from _yaml_item(kind, name, kept)
+
+
+def _without_nested(row: Row, losses: Losses) -> Row:
+    """Return the row without keys of spans whose values are lists or objects, which Rasa's notation cannot hold."""
+    spans = []
+    for span in row.spans or ():
+        kept = {key: value for key, value in span.extra.items() if not isinstance(value, list | dict)}
+        for key in span.extra:
+            if key not in kept:
+                losses.add(f"key {key!r} of a span left out", row.source)
+        spans.append(replace(span, extra=kept))
+    return row if row.spans is None else replace(row, spans=tuple(spans))
 
 
 def _yaml_item(kind: str, name: str, examples: Sequence[str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,7 +36,7 @@ from weebill.config import EncoderConfig, Recipe, TrainingConfig
 from weebill.dropout import drawing_from
 from weebill.errors import ArtifactError, ConfigError, DataError, TrainingInterrupted
 from weebill.freezing import parameter_groups, trainable_table
-from weebill.gradients import alike_in_steps, shared_grad_norms, threads
+from weebill.micro_batches import Workers, grouped_by_length, shared_grad_norms
 from weebill.schedule import warmup_cosine
 from weebill.sent_transformer import SentenceTransformer
 from weebill.tokenizer import Tokenizer
@@ -68,7 +68,7 @@ class Task:
         load_state: sets what `state` returned.
         weigh: the losses -> what each adds to the sum that is minimised.
         first_epochs: parts that do not train from the first epoch on, for the display; None = never.
-        length: tokens of a batch's longest row; batches of one step are alike in it, as they are computed side by side.
+        length: about how many tokens the longest row of a batch has; batches of one step have similar ones.
         freeze: called whenever training begins or goes on, with the epoch: stills what does not train then.
     """
 
@@ -121,9 +121,9 @@ def fit(
     step alone, dropout on torch's generator, which the checkpoint keeps: a run that goes on from it ends with the same
     bits as one that was never stopped.
 
-    On CPU the batches of a step of several (`accumulation_steps`) are computed side by side, each on a thread of its
-    own with dropout of its own, and their gradients are summed in the batches' order, whichever ends first. A core gets
-    more done with a batch of its own than with its part of every small product.
+    The batches of a step of several (`accumulation_steps`) are of similar length. On CPU they are computed side by
+    side, on at most as many threads as torch has, each batch with random numbers of its own, and their gradients are
+    summed in the batches' order, whichever ends first.
 
     Args:
         model: what `task.losses` gets; on the device and wrapped as accelerate sees fit.
@@ -151,7 +151,7 @@ def fit(
         run.emit({"event": "start", "table": list(trainable_table(run.groups)), "first_epochs": dict(task.first_epochs),
                   "fixed": sum(b.numel() for b in model.buffers()), "metric": task.metric,
                   "device": str(run.accelerator.device), "precision": run.accelerator.mixed_precision})  # fmt: skip
-    with threads(run.side_by_side, settings.accumulation_steps) as run.map, _interrupts() as interrupted:
+    with run.workers.open(), _interrupts() as interrupted:
         for epoch, plans, first in run.rest():
             if first == 0:
                 model.eval()
@@ -204,7 +204,7 @@ class _Run:
         self.groups = parameter_groups(model, settings)
         self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.AdamW(self.groups, fused=True))
         self.side_by_side = self.accelerator.device.type == "cpu" and settings.accumulation_steps > 1
-        self.map: Callable[..., Iterable[_Done]] = map
+        self.workers = Workers(settings.accumulation_steps if self.side_by_side else 1)
         self.trained = list[nn.Parameter]()
         self.steps_by_epoch = [
             math.ceil(len(task.plan(e, _rng(seed, "plan", e))) / settings.accumulation_steps)
@@ -238,7 +238,7 @@ class _Run:
         plans = self.task.plan(epoch, rng)
         if self.settings.accumulation_steps == 1:
             return plans
-        order = alike_in_steps([self.task.length(plan) for plan in plans], self.settings.accumulation_steps, rng)
+        order = grouped_by_length([self.task.length(plan) for plan in plans], self.settings.accumulation_steps, rng)
         return [plans[i] for i in order]
 
     def train_mode(self) -> None:
@@ -255,30 +255,36 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * share
         first = self.step * settings.accumulation_steps
-        compute = partial(self._compute, of=len(plans))
-        for plan, done in zip(plans, self.map(compute, plans, range(first, first + len(plans))), strict=True):
-            if not torch.isfinite(done.loss):
-                self._stop("loss", done.loss, plan, done.batch)
-            for parameter, gradient in zip(self.trained, done.gradients, strict=False):
-                if gradient is not None:
-                    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
-            for name, value in done.parts.items():
-                self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
-                self.counts[name] = self.counts.get(name, 0) + 1
-            self.examples += len(plan.rows)
-            self.grad_norms = done.grad_norms
-        norm = self.accelerator.clip_grad_norm_(self.raw.parameters(), settings.max_grad_norm)
-        if self.accelerator.scaler is None and not torch.isfinite(norm):  # a scaler skips such steps, and scales less
-            self._stop("gradient", norm, plan, done.batch)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        numbers = range(first, first + len(plans))
+        with self.workers.step():
+            computed = self.workers.map(partial(self._compute, numbers), plans, numbers)
+            for plan, done in zip(plans, computed, strict=True):
+                if not torch.isfinite(done.loss):
+                    self._stop("loss", done.loss, plan, done.batch)
+                self._add(plan, done)
+            norm = self.accelerator.clip_grad_norm_(self.raw.parameters(), settings.max_grad_norm)
+            if self.accelerator.scaler is None and not torch.isfinite(norm):  # a scaler skips the step, and scales less
+                self._stop("gradient", norm, plan, done.batch)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         if self.step % 10 == 0:
             self.on_event({"event": "step", "step": self.step, "total_steps": self.total_steps,
                            "loss": float(done.loss)})  # fmt: skip
 
-    def _compute(self, plan: Plan, number: int, of: int) -> _Done:
-        """Compute the losses of a batch, one `of` so many, and its share of the gradient."""
+    def _add(self, plan: Plan, done: _Done) -> None:
+        """Add a batch to the gradients and to what the next evaluation says of the losses."""
+        for parameter, gradient in zip(self.trained, done.gradients, strict=False):
+            if gradient is not None:  # a clone, as two parameters may have been given one tensor
+                parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
+        for name, value in done.parts.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+        self.examples += len(plan.rows)
+        self.grad_norms = done.grad_norms
+
+    def _compute(self, step: range, plan: Plan, number: int) -> _Done:
+        """Compute the losses of a batch, one of a `step` of such numbers, and its share of the gradient."""
         batch = self.task.collate(plan, _rng(self.seed, "batch", number))
         draws = drawing_from(_generator(self.seed, number)) if self.side_by_side else nullcontext()
         with draws, self.accelerator.autocast():
@@ -286,14 +292,14 @@ class _Run:
             weighed = self.task.weigh(parts)
             loss = torch.stack(list(weighed.values())).sum()
         norms = dict[str, float]()
-        if self.evaluation_is_due(self.step + 1) and len(weighed) > 1:
+        if number == step[-1] and len(weighed) > 1 and self.evaluation_is_due(self.step + 1):
             norms = shared_grad_norms(weighed, self.trained)
         gradients: Sequence[Tensor | None] = ()
         if loss.requires_grad:  # not where all that the batch could teach is frozen
             if self.side_by_side:
-                gradients = torch.autograd.grad(loss / of, self.trained, allow_unused=True)
+                gradients = torch.autograd.grad(loss / len(step), self.trained, allow_unused=True)
             else:
-                self.accelerator.backward(loss / of)
+                self.accelerator.backward(loss / len(step))
         return _Done(batch, {name: value.detach() for name, value in parts.items()}, loss.detach(), gradients, norms)
 
     def _stop(self, what: str, value: Tensor, plan: Plan, batch: Batch) -> NoReturn:
