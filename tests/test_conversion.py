@@ -201,19 +201,20 @@ def test_rasa_yaml_and_json_keep_roles_values_and_blocks(nlu, tmp_path):
 
 def test_keys_of_spans_that_mean_nothing_here_are_kept_or_listed(tmp_path):
     source, again = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    span = {"start": 3, "end": 5, "label": "city", "role": "to", "confidence": 0.5, "entity": "place"}
+    span = {"start": 3, "end": 5, "label": "city", "role": "to", "confidence": 0.5, "entity": "place", "by": ["a]"]}
     row = {"text": "to SF", "intent": "book", "spans": [span]}
     source.write_text(f"{json.dumps(row)}\n")
     assert not convert(source, again, target_format="spans").losses.counts
     assert json.loads(again.read_text()) == row
     for target in ("a.yml", "rasa.json"):
         rasa = convert(source, tmp_path / target, target_format="rasa-json" if target == "rasa.json" else "rasa")
-        assert rasa.losses.counts == {"key 'entity' of a span left out": 1}  # there it is the label
+        lost = {"entity"} if target == "rasa.json" else {"entity", "by"}  # the label there; no place in the markup
+        assert rasa.losses.counts == {f"key {key!r} of a span left out": 1 for key in lost}
         convert(tmp_path / target, again, target_format="spans")
-        assert json.loads(again.read_text())["spans"] == [{k: v for k, v in span.items() if k != "entity"}]
+        assert json.loads(again.read_text())["spans"] == [{k: v for k, v in span.items() if k not in lost}]
     conll = convert(source, tmp_path / "a.conll", target_format="conll").losses.counts
-    lost = ("role of a span", "key 'confidence' of a span", "key 'entity' of a span")
-    assert conll == {f"{what} left out": 1 for what in lost}
+    lost = ("role", "key 'confidence'", "key 'entity'", "key 'by'")
+    assert conll == {f"{what} of a span left out": 1 for what in lost}
 
 
 def test_what_a_target_cannot_hold_is_listed_with_counts_and_places(nlu, tmp_path):
