@@ -2,9 +2,10 @@
 
 python scripts/tiny.py --data-root DIR [--minilm FOLDER] [--output runs/tiny]
 
-Seven steps: a tokenizer, two teachers of intents and entities, an encoder distilled from MiniLM, the tiny joint model,
-the same learning on with typing errors, its export as ONNX with int8 weights. DIR holds massive/en-US.jsonl,
-utterances/assistant-unlabelled.txt.gz, wiki/enwiki-sample.txt.gz and stsb/sts-dev.csv; the last is only measured on.
+Seven steps: sentences from the grammar sentences.yaml, a tokenizer, two teachers of intents and entities, an encoder
+distilled from MiniLM, the tiny joint model, its export as ONNX with int8 weights. DIR holds massive/en-US.jsonl,
+utterances/assistant-unlabelled.txt.gz, wiki/enwiki-sample.txt.gz, pairs/{wikisplit,onestop}.tsv.gz and
+stsb/sts-dev.csv; the last is only measured on.
 """
 
 import argparse
@@ -12,11 +13,19 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 from weebill.corpus import stream_texts
+from weebill.files import write_whole
 from weebill.formats import read_utterances
+from weebill.generator import draw_utterances
+from weebill.grammar import read_grammar
+from weebill.sources import sample, texts_of
 from weebill.tokenizer import Tokenizer
+
+NUM_SENTENCES = 120_000
 
 OTHER_TEACHER = [  # teachers that differ in more than their seed know more together
     part
@@ -33,15 +42,20 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/tiny"))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    data, output = given.data_root.resolve(), given.output.resolve()
-    names = ("tokenizer", "teacher-0", "teacher-1", "encoder", "clean", "model")
-    tokenizer, *teachers, encoder, clean, model = (output / name for name in names)
+    output = given.output.resolve()
+    data = output / "data"  # what DIR holds, and the sentences
+    names = ("tokenizer", "teacher-0", "teacher-1", "encoder", "model")
+    tokenizer, *teachers, encoder, model = (output / name for name in names)
     start = time.time()
+    data.mkdir(parents=True, exist_ok=True)
+    for folder in ("massive", "utterances", "wiki", "pairs", "stsb"):
+        if not (data / folder).exists():
+            (data / folder).symlink_to(given.data_root.resolve() / folder)
+    if not (data / "sentences.txt").exists():
+        drawn = draw_utterances(read_grammar(Path(__file__).with_name("sentences.yaml")), {"": NUM_SENTENCES}, 0)
+        write_whole(data / "sentences.txt", "".join(f"{u.text}\n" for u in drawn[""]).encode())
     if not tokenizer.exists():
-        train = [u.text for u in read_utterances(data / "massive/en-US.jsonl", split="train")]
-        distinct = list(dict.fromkeys(train))
-        others = stream_texts([data / "utterances/assistant-unlabelled.txt.gz"])
-        Tokenizer.train([*distinct * 3, *others], 5120, normalizers=["lowercase"]).save(tokenizer)
+        Tokenizer.train(tokenizer_texts(data), 5376, normalizers=["lowercase"]).save(tokenizer)
     common = ["--data-root", str(data), "--output"]
     seed = ["--set", f"seed={given.seed}"]
     run("finetune", "massive-teacher", "--set", f"start={given.minilm}", *seed, *common, str(teachers[0]))
@@ -49,19 +63,23 @@ def main() -> None:
         f"seed={given.seed + 1}", *common, str(teachers[1]))  # fmt: skip
     run("pretrain", "tiny-encoder", "--set", f"teacher={given.minilm}", "--set", f"tokenizer={tokenizer}", *seed,
         *common, str(encoder))  # fmt: skip
-    taught = [
-        "--set",
-        f"teachers={json.dumps([str(t) for t in teachers])}",
-        "--set",
-        f"sentence_teacher={given.minilm}",
-    ]
-    run("distill", "massive-tiny", *taught, "--set", f"start={encoder}", *seed, *common, str(clean))
-    run("distill", "massive-tiny-noisy", *taught, "--set", f"start={clean}", *seed, *common, str(model))
+    run("distill", "massive-tiny", "--set", f"teachers={json.dumps([str(t) for t in teachers])}", "--set",
+        f"sentence_teacher={given.minilm}", "--set", f"start={encoder}", *seed, *common, str(model))  # fmt: skip
     labelled = ["--data", str(data / "massive/en-US.jsonl"), "--split", "dev"]
     run("export", str(model), "--int8", *labelled, "--output", str(output / "int8"))
     run("evaluate", str(output / "int8"), *labelled)
     run("evaluate", str(output / "int8"), "--data", str(data / "stsb/sts-dev.csv"))
     print(f"{(time.time() - start) / 60:.0f} minutes; the model is in {output / 'int8'}")  # noqa: T201
+
+
+def tokenizer_texts(data: Path) -> Iterator[str]:
+    """Yield what the tokenizer learns from: requests weigh most, so that their words are whole."""
+    requests = dict.fromkeys(u.text for u in read_utterances(data / "massive/en-US.jsonl", split="train"))
+    yield from chain.from_iterable(repeat(list(requests), 5))
+    yield from stream_texts([data / "utterances/assistant-unlabelled.txt.gz"])
+    yield from islice(stream_texts([data / "sentences.txt"]), 60_000)
+    wiki = list(dict.fromkeys(texts_of(data / "wiki/enwiki-sample.txt.gz", sentences=True)))
+    yield from sample(wiki, 20_000, 0)
 
 
 def run(*command: str) -> None:
