@@ -355,3 +355,11 @@ def test_tiktoken_export_gives_the_same_ids_with_what_it_says(joint, bert_folder
     Tokenizer.train(TEXTS * 3, 400, split_pattern="[a-z]+").save(tmp_path / "own")  # tiktoken drops what does not match
     refused = export_tiktoken(tmp_path / "own", tmp_path / "no", TEXTS)
     assert not refused.ok and not (tmp_path / "no").exists()
+
+
+def test_the_model_that_comes_along_is_found_by_its_name(tmp_path):
+    report = export_tiktoken("tiny", tmp_path / "tiktoken", ["wake me up at nine am"])
+    assert report.ok and (tmp_path / "tiktoken").is_dir()
+    for export in (export_onnx, export_sentence_transformers):
+        with pytest.raises(ArtifactError, match=r"assets/tiny: expected a model with weights, got an exported one"):
+            export("tiny", tmp_path / "out", templates.generate()[1][:2])

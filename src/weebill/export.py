@@ -28,7 +28,7 @@ from weebill.files import write_together
 from weebill.geometry import unit_rows
 from weebill.golden import DECODING_VERSION, GOLDEN_TEXTS, Golden, read_golden
 from weebill.normalize import normalize
-from weebill.predictor import Predictor, load, predictor_of
+from weebill.predictor import Predictor, find_model, load, predictor_of
 from weebill.schema import ModelOutput, Utterance, intent_parts
 from weebill.tokenizer import Tokenizer
 from weebill.verification import TOLERANCE, golden_rows_of, verify
@@ -114,7 +114,7 @@ def export_onnx(
         raise MissingExtraError("onnx", "export", "exporting to ONNX")
     from weebill.onnx_graph import build_graph
 
-    folder, output = Path(folder), Path(output)
+    folder, output = find_model(folder), Path(output)
     _check_folders(folder, output)
     stored = read_model(folder)
     original = load(folder, "torch")
@@ -261,7 +261,7 @@ def export_sentence_transformers(folder: Path | str, output: Path | str, texts: 
         ConfigError: `output` is `folder`.
         MissingExtraError: torch is not installed.
     """
-    folder, output = Path(folder), Path(output)
+    folder, output = find_model(folder), Path(output)
     _check_folders(folder, output)
     stored = read_model(folder)
     golden = [Golden(row.text, row.token_ids, row.embedding) for row in read_golden(folder)]
@@ -308,7 +308,7 @@ def export_tiktoken(folder: Path | str, output: Path | str, texts: Sequence[str]
         ArtifactError: no byte-level BPE there, or `output` cannot be written.
         ConfigError: tiktoken, which merges by token and not by pair, would give other ids.
     """
-    tokenizer = Tokenizer.load(folder)
+    tokenizer = Tokenizer.load(find_model(folder))
     settings = {
         "name": "weebill",
         "pat_str": SPLIT_PATTERNS.get(tokenizer.split_pattern, tokenizer.split_pattern),
