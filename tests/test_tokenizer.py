@@ -148,6 +148,28 @@ def test_batch_pads_on_the_right(packaged):
     assert packaged.encode_batch([]).input_ids_BT.shape == (0, 0)
 
 
+def test_the_encodings_of_a_batch_are_a_list_whose_rows_are_made_when_asked_for(packaged):
+    texts = ["wake me up", "hi", "", "é " * 80]
+    encodings = packaged.encode_batch(texts, max_length=40).encodings
+    want = [packaged.encode(text, max_length=40) for text in texts]
+    assert list(encodings) == want and encodings[-1] == want[3] and encodings[1:3] == want[1:3]
+    assert encodings[0] is encodings[0] is encodings[-4]  # ids and offsets are worked out once
+    with pytest.raises(IndexError):
+        encodings[4]
+    texts[0] = "é"  # a batch is of the texts as they were
+    assert packaged.encode_batch(texts).encodings[0] != want[0] == encodings[0]
+    changed = packaged.encode_batch(changing := ["wake me up", "hi"]).encodings
+    changing[0] = "é"
+    assert changed[0].offsets == want[0].offsets
+
+
+@pytest.mark.parametrize("words", [3, 300])
+def test_ordinary_ids_are_plain_ints(packaged, words):
+    text = "wake me up é " * words
+    found = packaged.encode_ordinary(text)
+    assert found == packaged.encode(text).token_ids[1:-1] and {type(i) for i in found} == {int}
+
+
 def test_a_character_cut_in_two_decodes_to_a_replacement(packaged):
     token_ids = Tokenizer({}).encode_ordinary("é")
     assert len(token_ids) == 2 and Tokenizer({}).decode(token_ids[:1]) == "\ufffd"

@@ -122,7 +122,7 @@ class EncodedBatch:
 
     input_ids_BT: npt.NDArray[np.int64]
     attention_mask_BT: npt.NDArray[np.bool_]
-    encodings: list[Encoding]
+    encodings: Sequence[Encoding]
 
     def select(self, rows: npt.NDArray[np.int64]) -> "EncodedBatch":
         """Return some rows, padded to the longest of them."""

@@ -4,12 +4,14 @@ The only place in weebill that truncates and pads.
 """
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
+from typing import overload
 
 import numpy as np
+import numpy.typing as npt
 import regex
 
 from weebill import bpe
@@ -20,6 +22,7 @@ from weebill.offsets import Offsets, ascii_offsets, edges, token_offsets
 from weebill.packed_encoder import ID_BYTES, PackedEncoder, pack, unpack
 from weebill.schema import EncodedBatch, Encoding
 
+MANY_IDS = 100  # from here on numpy makes a list of them sooner
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -85,6 +88,11 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Number of token ids, special tokens included."""
         return len(self._bytes)
+
+    @cached_property
+    def _shared_ids(self) -> npt.NDArray[np.object_]:
+        """Every token id once, as an int: to point at these takes half the time of making new ones."""
+        return np.arange(self.vocab_size).astype(object)
 
     @cached_property
     def vocabulary(self) -> dict[str, int]:
@@ -243,7 +251,11 @@ class Tokenizer:
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text alone: no [CLS], no [SEP], nothing special in it."""
-        return unpack(self._encoder.encode(text))
+        packed = self._encoder.encode(text)
+        if len(packed) < MANY_IDS * ID_BYTES:
+            return unpack(packed)
+        token_ids: list[int] = self._shared_ids.take(np.frombuffer(packed, np.int32)).tolist()
+        return token_ids
 
     def encode_with_dropout(self, text: str, dropout: float, rng: random.Random) -> list[int]:
         """Return token ids with merges left out at random, so that a model meets other ways to cut a word.
@@ -281,8 +293,7 @@ class Tokenizer:
             input_ids_BT += self.pad_id
         for input_ids_T, (framed, _) in zip(input_ids_BT, rows, strict=True):
             input_ids_T[: len(framed) // ID_BYTES] = np.frombuffer(framed, np.int32)
-        encodings = [self._encoding(text, *row) for text, row in zip(texts, rows, strict=True)]
-        return EncodedBatch(input_ids_BT, attention_mask_BT, encodings)
+        return EncodedBatch(input_ids_BT, attention_mask_BT, _Encodings(self._encoding, list(texts), rows))
 
     def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
         """Return the text of token ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD.
@@ -346,6 +357,31 @@ class Tokenizer:
             return ascii_offsets(map(self._edges.__getitem__, token_ids))
         tokens = (self._bytes[i] for i in token_ids)
         return token_offsets(well_formed(text), tokens, self.normalizers, self.trim_offsets)
+
+
+class _Encodings(Sequence[Encoding]):
+    """The encodings of a batch, each made when it is first asked for: of many batches only the rectangle is wanted."""
+
+    def __init__(
+        self, make: Callable[[str, bytes, int], Encoding], texts: Sequence[str], rows: Sequence[tuple[bytes, int]]
+    ):
+        self._make, self._texts, self._rows = make, texts, rows
+        self._made: dict[int, Encoding] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, row: int) -> Encoding: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Encoding]: ...
+    def __getitem__(self, row: int | slice) -> Encoding | list[Encoding]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        number = range(len(self))[row]
+        if number not in self._made:
+            self._made[number] = self._make(self._texts[number], *self._rows[number])
+        return self._made[number]
 
 
 def _token_bytes(merges: bpe.Merges, special_tokens: Mapping[str, int], byte_ids: Sequence[int]) -> list[bytes]:
