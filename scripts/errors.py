@@ -24,7 +24,7 @@ AREAS = {
     "Tokenizers": "bpe tokenizer tokenizer_files hf_tokenizer normalize counting tokenizer_stats",
     "Model folders": "artifact model_files golden verification bert graph_check multitask sent_transformer backend "
     "predictor checkpoint",
-    "Training": "train pretraining finetuning distilling sources mining lessons teacher joint_teacher soft_tags "
+    "Training": "train starting pretraining finetuning distilling sources mining lessons teacher joint_teacher soft_tags "
     "freezing losses heads",
     "Evaluation and pictures": "evaluate evaluate_pairs pair_metrics metrics comparison bootstrap report pictures "
     "embedding_pictures neighbours",

@@ -42,6 +42,7 @@ FLOORS = [
         "dropout",
         "micro_batches",
         "grammar",
+        "cooccurrence",
     },
     {
         "counting",
@@ -72,7 +73,7 @@ FLOORS = [
     {"report", "pictures", "checking", "page_parts"},
     {"charts"},
     {"embedding_pictures", "check_report", "evaluation_page", "attention_maps"},
-    {"train"},
+    {"starting", "train"},
     {"pretraining", "finetuning"},
     {"distilling"},
     {"runs"},

@@ -17,12 +17,13 @@ from weebill.errors import ConfigError, DataError
 from weebill.evaluate_pairs import pair_correlations
 from weebill.mining import mine_negatives
 from weebill.predictor import Predictor
-from weebill.pretraining import pretrain, start_word_embeddings
+from weebill.pretraining import pretrain
 from weebill.recipe_files import parse_recipe
 from weebill.runs import run_pretrain
 from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
 from weebill.sources import Mix, read_mix
+from weebill.starting import start_by_teacher
 from weebill.teacher import fit_width, teacher_vectors
 from weebill.tokenizer import Tokenizer
 
@@ -120,7 +121,7 @@ def test_words_start_where_the_teacher_puts_them(tokenizer):
         vectors = letters @ axes + 1e-3
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
 
-    start_word_embeddings(encoder, teacher)
+    start_by_teacher(encoder, teacher)
     after = encoder.word_embeddings.weight.detach()
     special = list(tokenizer.special_tokens.values())
     assert torch.equal(after[special], before[special])
@@ -134,7 +135,7 @@ def test_words_start_where_the_teacher_puts_them(tokenizer):
     changed = (after != before).any(dim=1)
     assert after[changed].std() == pytest.approx(before.std().item(), rel=0.05)
     with pytest.raises(ConfigError, match="word_embeddings = teacher: expected a teacher"):
-        start_word_embeddings(encoder, None)
+        start_by_teacher(encoder, None)
 
 
 def test_masked_language_modelling_learns_words(tokenizer, pairs):

@@ -97,7 +97,9 @@ class DataConfig(Section):
     train: tuple[str, ...] = Field((), description="labelled files or folders; PATH#SPLIT for one split of a file")
     dev: str | None = Field(None, description="the same, one; scored while training, never trained on")
     format: str | None = Field(None, description="data format; default: guessed from the file")
-    tokenizer_texts: tuple[str, ...] = Field((), description="more texts for tokenizer = train: lines, or PATH#SPLIT")
+    tokenizer_texts: tuple[str, ...] = Field(
+        (), description="more texts for tokenizer = train and word_embeddings = neighbours: lines, or PATH#SPLIT"
+    )
 
 
 LossName = Literal[
@@ -136,7 +138,9 @@ class PretrainData(Section):
     )
     dev: str | None = Field(None, description="scored pairs; never trained on")
     format: str | None = Field(None, description="of pairs: sts, qqp or pairs; default: guessed from each file")
-    tokenizer_texts: tuple[str, ...] = Field((), description="more texts for tokenizer = train: lines, or PATH#SPLIT")
+    tokenizer_texts: tuple[str, ...] = Field(
+        (), description="more texts for tokenizer = train and word_embeddings = neighbours: lines, or PATH#SPLIT"
+    )
 
 
 class PretrainLoss(Section):
@@ -257,7 +261,9 @@ class DistillData(Section):
     )
     dev: str | None = Field(None, description="labelled; never trained on")
     format: str | None = Field(None, description="of labelled data; default: guessed from each file")
-    tokenizer_texts: tuple[str, ...] = Field((), description="more texts for tokenizer = train: lines, or PATH#SPLIT")
+    tokenizer_texts: tuple[str, ...] = Field(
+        (), description="more texts for tokenizer = train and word_embeddings = neighbours: lines, or PATH#SPLIT"
+    )
 
 
 class SwappingConfig(Section):
@@ -313,8 +319,20 @@ class Recipe(Section):
     start: str | None = Field(
         None, description="model folder, BERT folder, or BERT on the Hugging Face Hub; default: random weights"
     )
+    word_embeddings: Literal["random", "neighbours", "teacher"] = Field(
+        "random", description="neighbours: tokens that stand near the same tokens in the training texts start alike; "
+        "teacher (pretrain): each token starts as the teacher's embedding of its text"
+    )  # fmt: skip
     encoder: EncoderConfig = EncoderConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _words_start_once(self) -> "Recipe":
+        if self.start is not None and self.word_embeddings == "neighbours":
+            raise ValueError("start brings word embeddings of its own, so word_embeddings must not be neighbours")
+        if self.word_embeddings == "teacher" and "teacher" not in type(self).model_fields:
+            raise ValueError("word_embeddings = teacher is for pretraining; set it to neighbours or random")
+        return self
 
 
 _METRIC = "the dev score that chooses the best weights and stops the run"
@@ -326,9 +344,6 @@ class PretrainRecipe(Recipe):
     task: Literal["pretrain"] = "pretrain"
     metric: Literal["spearman", "pearson"] = Field("spearman", description=_METRIC)
     teacher: str | None = Field(None, description="whose embeddings the distillation loss follows; as start")
-    word_embeddings: Literal["random", "teacher"] = Field(
-        "random", description="teacher: each token starts as the teacher's embedding of its text"
-    )
     data: PretrainData = PretrainData()
     loss: PretrainLoss = PretrainLoss()
     mining: MiningConfig = MiningConfig()

@@ -4,7 +4,7 @@ Of each text the student learns the teachers' soft intents and tags, and the sen
 rows the gold labels too. How tags come from one tokenization to another is in soft_tags.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +26,11 @@ from weebill.multitask import MultiTaskModel
 from weebill.predictor import predictor_of_model
 from weebill.schema import Utterance
 from weebill.soft_tags import NO_WORD, token_log_probs, word_spans, words_begun_in
+from weebill.starting import start_encoder
 from weebill.tags import MISSING
 from weebill.teacher import Vectors, cache_folder, fit_width
 from weebill.tokenizer import Tokenizer
-from weebill.train import Batch, Event, OnEvent, Plan, Task, fit, start_encoder
+from weebill.train import Batch, Event, OnEvent, Plan, Task, fit
 
 
 @dataclass
@@ -58,6 +59,7 @@ def distill(
     sentence_teacher: Callable[[Sequence[str]], Vectors] | None = None,
     checkpoint: Checkpoint | None = None,
     resume: bool = False,
+    texts: Iterable[str] | None = None,
 ) -> tuple[MultiTaskModel, Event]:
     """Train a student on what its teachers say; returns the model and the end event.
 
@@ -71,6 +73,7 @@ def distill(
         sentence_teacher: texts -> embeddings of length 1.
         checkpoint: see `train.fit`.
         resume: see `train.fit`.
+        texts: see `starting.start_encoder`; default: those of the lessons.
 
     Raises:
         DataError: no texts, or none that the teachers are sure of.
@@ -89,7 +92,9 @@ def distill(
     for what, places in data.check_known_labels(labelled, intents, labels).items():
         raise ConfigError(f"teachers: expected them to know every label of the training rows, got {what}, which they "
                           f"do not ({places[0]}); fine-tune them on the same labels")  # fmt: skip
-    encoder = start_encoder(recipe, tokenizer)
+    if texts is None:
+        texts = (u.text for lesson in lessons for u in lesson.utterances)
+    encoder = start_encoder(recipe, tokenizer, texts)
     width = encoder.config.embedding_dim
     model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, labelled))
     predictor = predictor_of_model(model)

@@ -1,6 +1,6 @@
 """Fine-tuning as a task for the loop: intent and entities of annotated utterances on one encoder. Reads no files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from weebill.metrics import refusal_threshold
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import Predictor, predictor_of_model
 from weebill.schema import OUT_OF_SCOPE, Utterance, intent_parts
+from weebill.starting import start_encoder
 from weebill.tags import MISSING, tag_vocabulary
 from weebill.tokenizer import Tokenizer
-from weebill.train import Batch, Event, OnEvent, Plan, Task, fit, start_encoder
+from weebill.train import Batch, Event, OnEvent, Plan, Task, fit
 
 
 def finetune(
@@ -37,15 +38,31 @@ def finetune(
     tokenizer: Tokenizer | None = None,
     checkpoint: Checkpoint | None = None,
     resume: bool = False,
+    texts: Iterable[str] | None = None,
 ) -> tuple[MultiTaskModel, Event, list[dict[str, Any]]]:
-    """Train intent and entities on one encoder; returns the model, the end event and the ledger of lost labels."""
+    """Train intent and entities on one encoder; returns the model, the end event and the ledger of lost labels.
+
+    Args:
+        recipe: what to do.
+        train: labelled rows.
+        dev: held-out rows, annotated for the recipe's metric.
+        on_event: see `train.fit`; "ledger" has the labels that cannot be learnt.
+        tokenizer: for an encoder of random weights; default: as the recipe says.
+        checkpoint: see `train.fit`.
+        resume: see `train.fit`.
+        texts: see `starting.start_encoder`; default: those of the training rows.
+
+    Raises:
+        DataError: no rows, or none with an intent.
+        ConfigError: the recipe does not fit the data or the start.
+    """
     if not train or not dev:
         raise DataError(f"expected training and dev utterances, got {len(train)} and {len(dev)}; check the "
                         f"data")  # fmt: skip
     separator = recipe.heads.intent_separator
     train, dev = data.sort_intents(train, separator), data.sort_intents(dev, separator)
     set_seed(recipe.seed)
-    encoder = start_encoder(recipe, tokenizer)
+    encoder = start_encoder(recipe, tokenizer, (u.text for u in train) if texts is None else texts)
     names, labels = data.labels_of(train)  # names may join several intents
     intents = sorted({intent for name in names for intent in intent_parts(name, separator)})
     if not intents:

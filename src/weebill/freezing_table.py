@@ -21,7 +21,7 @@ from weebill.bert import read_start
 from weebill.config import FinetuneRecipe
 from weebill.files import write_whole
 from weebill.recipe_files import load_recipe, override, recipe_names
-from weebill.runs import finetune_data, train_tokenizer
+from weebill.runs import finetune_data, texts_with_words, train_tokenizer
 
 SCORES = {"intent_accuracy": "intent", "span_f1": "span F1", "exact_match": "exact"}
 
@@ -115,11 +115,12 @@ def compare(
     )
     results = []
     for start in starts:
-        tokenizer = train_tokenizer(start.recipe, (u.text for u in train), data_root, console)
+        texts = [*texts_with_words(start.recipe, (u.text for u in train), data_root)]
+        tokenizer = train_tokenizer(start.recipe, texts, console)
         for way in ways(_num_layers(start.recipe), start.recipe.training.epochs):
             recipe, events = override(start.recipe, way.sets), list[dict[str, Any]]()
             began = perf_counter(), process_time()
-            _, end, _ = finetune(recipe, train, dev, events.append, tokenizer)
+            _, end, _ = finetune(recipe, train, dev, events.append, tokenizer, texts=texts)
             seconds = perf_counter() - began[0], process_time() - began[1]
             results.append(_result(start, way, events, end, seconds, recipe.training.epochs, machine))
             scores = ", ".join(f"{shown} {100 * results[-1].scores[n]:.2f}" for n, shown in SCORES.items()

@@ -1,6 +1,6 @@
 """Pretraining as a task for the loop: a mix of data sets, each with its loss, on one encoder. Reads no files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,9 +21,10 @@ from weebill.predictor import Predictor
 from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
 from weebill.sources import Mix, Source
+from weebill.starting import start_encoder
 from weebill.teacher import Vectors, fit_width
 from weebill.tokenizer import Tokenizer
-from weebill.train import Batch, Event, OnEvent, Plan, Task, TrainingStopped, fit, start_encoder
+from weebill.train import Batch, Event, OnEvent, Plan, Task, TrainingStopped, fit
 
 
 class PretrainingModel(nn.Module):
@@ -200,6 +201,7 @@ def pretrain(
     teacher: Callable[[Sequence[str]], Vectors] | None = None,
     checkpoint: Checkpoint | None = None,
     resume: bool = False,
+    texts: Iterable[str] | None = None,
 ) -> tuple[SentenceTransformer, Event]:
     """Train a sentence transformer on a mix of data sets; the metric is a correlation with the scores of `dev`.
 
@@ -212,6 +214,7 @@ def pretrain(
         teacher: texts -> embeddings of length 1, for data sets whose loss is distillation.
         checkpoint: see `train.fit`.
         resume: see `train.fit`.
+        texts: see `starting.start_encoder`; default: those of the mix.
 
     Raises:
         DataError: no data.
@@ -220,13 +223,11 @@ def pretrain(
     if not mix.sources:
         raise DataError("expected data to pretrain on, got none; name files under data.train")
     set_seed(recipe.seed)
-    encoder = start_encoder(recipe, tokenizer)
+    encoder = start_encoder(recipe, tokenizer, mix.texts if texts is None else texts, teacher)
     width = encoder.config.embedding_dim
     if any(not 0 < dim <= width for dim in recipe.loss.matryoshka_dims):
         raise ConfigError(f"loss.matryoshka_dims: expected widths up to encoder.embedding_dim = {width}, got "
                           f"{list(recipe.loss.matryoshka_dims)}; correct them")  # fmt: skip
-    if recipe.word_embeddings == "teacher":
-        start_word_embeddings(encoder, teacher)
     teacher_ND = _teacher_by_text(mix, teacher, width, recipe.loss.teacher_projection)
     work = _MixTask(recipe, mix, encoder, teacher_ND)
     model = PretrainingModel(encoder, any(s.loss == "masked_lm" for s in mix.sources))
@@ -243,34 +244,6 @@ def pretrain(
         stop.model = encoder
         raise
     return encoder, end
-
-
-@torch.no_grad()
-def start_word_embeddings(encoder: SentenceTransformer, teacher: Callable[[Sequence[str]], Vectors] | None) -> None:
-    """Set each token's embedding to the teacher's embedding of its text, in the encoder's width; specials stay random.
-
-    Centred, brought to the hidden width by principal components, and scaled as random embeddings are. Tokens that are
-    no text of their own (parts of characters, spaces) stay random too.
-
-    Source: Tulkens and van Dongen 2024 (model2vec), whose static model this is; here it is where learning starts.
-
-    Raises:
-        ConfigError: no teacher, a teacher narrower than the hidden width, or a start that brings its embeddings.
-    """
-    tokenizer, weight_VD = encoder.tokenizer, encoder.word_embeddings.weight
-    if teacher is None or not isinstance(tokenizer, Tokenizer):
-        raise ConfigError("word_embeddings = teacher: expected a teacher, and a tokenizer of weebill's (no BERT to "
-                          "start from); name a teacher, or set it to random")  # fmt: skip
-    special = set(tokenizer.special_tokens.values())
-    texts = {i: tokenizer.decode([i]).strip() for i in range(tokenizer.vocab_size) if i not in special}
-    texts = {i: text for i, text in texts.items() if text and "\ufffd" not in text}
-    distinct = list(dict.fromkeys(texts.values()))
-    wide_ND = teacher(distinct).astype(np.float32)
-    narrow_ND = fit_width((wide_ND - wide_ND.mean(axis=0)).astype(np.float16), weight_VD.shape[1], "pca")
-    narrow_ND = narrow_ND.astype(np.float32)
-    place = {text: n for n, text in enumerate(distinct)}
-    rows = torch.from_numpy(narrow_ND[[place[text] for text in texts.values()]])
-    weight_VD[list(texts)] = rows * (weight_VD.std() / rows.std())
 
 
 def _teacher_by_text(

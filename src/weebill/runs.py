@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -90,20 +90,22 @@ def _read_splits(root: Path, names: Sequence[str], format: str | None) -> list[l
     return read
 
 
-def train_tokenizer(recipe: AnyRecipe, texts: Iterable[str], data_root: Path, console: Console) -> Tokenizer | None:
-    """Train the tokenizer a recipe asks for, on the training texts and those it names beside them."""
-    if recipe.tokenizer != "train" or recipe.start is not None:
-        return None
-    more: list[Iterable[str]] = []
+def texts_with_words(recipe: AnyRecipe, training: Iterable[str], data_root: Path) -> Iterator[str]:
+    """Yield the training texts, then those a recipe names beside them for tokenizer and word embeddings."""
+    yield from training
     for name in recipe.data.tokenizer_texts:
         if "#" in name:
-            more.append(u.text for u in _read_split(data_root, name, None))
+            yield from (u.text for u in _read_split(data_root, name, None))
         else:
-            more.append(stream_texts([data_root / name]))
+            yield from stream_texts([data_root / name])
+
+
+def train_tokenizer(recipe: AnyRecipe, texts: Iterable[str], console: Console) -> Tokenizer | None:
+    """Train the tokenizer a recipe asks for."""
+    if recipe.tokenizer != "train" or recipe.start is not None:
+        return None
     with merge_progress(console) as progress:
-        return Tokenizer.train(
-            chain(texts, *more), recipe.vocab_size, normalizers=recipe.normalizers, progress=progress
-        )
+        return Tokenizer.train(texts, recipe.vocab_size, normalizers=recipe.normalizers, progress=progress)
 
 
 def _teacher(path_or_name: str) -> Callable[[Sequence[str]], Vectors]:
@@ -216,10 +218,11 @@ def run_pretrain(
         mix.add_pairs(Source(path="embedded paraphrases"), list(chain(*scored)))
     from weebill.pretraining import pretrain
 
-    tokenizer = tokenizer or train_tokenizer(recipe, mix.texts, data_root, console)
+    texts = [*texts_with_words(recipe, mix.texts, data_root)]
+    tokenizer = tokenizer or train_tokenizer(recipe, texts, console)
     teacher = _teacher(recipe.teacher) if recipe.teacher else None
     _run(recipe, output, [*mix.records(), *dev], console, resume,
-         lambda display, checkpoint: pretrain(recipe, mix, dev, display, tokenizer, teacher, checkpoint, resume)
+         lambda display, checkpoint: pretrain(recipe, mix, dev, display, tokenizer, teacher, checkpoint, resume, texts)
          )  # fmt: skip
 
 
@@ -245,9 +248,10 @@ def run_finetune(
     train, dev = finetune_data(recipe, data_root)
     from weebill.finetuning import finetune
 
-    tokenizer = tokenizer or train_tokenizer(recipe, (u.text for u in train), data_root, console)
+    texts = [*texts_with_words(recipe, (u.text for u in train), data_root)]
+    tokenizer = tokenizer or train_tokenizer(recipe, texts, console)
     _run(recipe, output, [*train, *dev], console, resume,
-         lambda display, checkpoint: finetune(recipe, train, dev, display, tokenizer, checkpoint, resume)[:2]
+         lambda display, checkpoint: finetune(recipe, train, dev, display, tokenizer, checkpoint, resume, texts)[:2]
          )  # fmt: skip
 
 
@@ -277,9 +281,9 @@ def run_distill(
 
     teachers = [read_joint_teacher(folder) for folder in recipe.teachers]
     sentence_teacher = _teacher(recipe.sentence_teacher) if recipe.sentence_teacher else None
-    texts = (u.text for lesson in lessons for u in lesson.utterances)
-    tokenizer = tokenizer or train_tokenizer(recipe, texts, data_root, console)
+    texts = [*texts_with_words(recipe, (u.text for lesson in lessons for u in lesson.utterances), data_root)]
+    tokenizer = tokenizer or train_tokenizer(recipe, texts, console)
     inputs = [*(t.record() for t in teachers), *(lesson.record() for lesson in lessons), *dev]
     _run(recipe, output, inputs, console, resume,
          lambda display, checkpoint: distill(recipe, lessons, dev, teachers, display, tokenizer, sentence_teacher,
-                                             checkpoint, resume))  # fmt: skip
+                                             checkpoint, resume, texts))  # fmt: skip

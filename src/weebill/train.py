@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
@@ -22,7 +21,6 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from weebill import data
-from weebill.bert import read_start
 from weebill.checkpoint import (
     Checkpoint,
     load_optimizer,
@@ -32,14 +30,12 @@ from weebill.checkpoint import (
     prefixed,
     random_states,
 )
-from weebill.config import EncoderConfig, Recipe, TrainingConfig
+from weebill.config import TrainingConfig
 from weebill.dropout import drawing_from
 from weebill.errors import ArtifactError, ConfigError, DataError, TrainingInterrupted
 from weebill.freezing import parameter_groups, trainable_table
 from weebill.micro_batches import Workers, grouped_by_length, shared_grad_norms
 from weebill.schedule import warmup_cosine
-from weebill.sent_transformer import SentenceTransformer
-from weebill.tokenizer import Tokenizer
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -435,16 +431,3 @@ def _precision(wanted: str) -> str:
 
 def _copy_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: t.detach().clone() for name, t in model.state_dict().items()}
-
-
-def start_encoder(recipe: Recipe, tokenizer: Tokenizer | None) -> SentenceTransformer:
-    """Return the encoder a run starts from; one given by `start` keeps its shape and brings its tokenizer."""
-    if recipe.start is not None:
-        wanted = recipe.encoder.model_dump(exclude_unset=True)
-        return SentenceTransformer.from_stored(read_start(recipe.start, wanted)).train()
-    if tokenizer is None:
-        tokenizer = Tokenizer.packaged() if recipe.tokenizer == "packaged" else Tokenizer.load(Path(recipe.tokenizer))
-    if not tokenizer.frame[0]:
-        raise ConfigError(f"tokenizer = {recipe.tokenizer!r}: expected one with [CLS] and [SEP], as the "
-                          f"encoder needs, got one without; train one with `weebill tokenizer train`")  # fmt: skip
-    return SentenceTransformer(EncoderConfig.model_validate(recipe.encoder.model_dump()), tokenizer)
