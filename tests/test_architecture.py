@@ -43,6 +43,7 @@ FLOORS = [
         "micro_batches",
         "grammar",
         "cooccurrence",
+        "graph_weights",
     },
     {
         "counting",

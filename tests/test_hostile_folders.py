@@ -288,6 +288,32 @@ def test_a_graph_with_other_outputs_is_refused(exported, change):
         weebill.load(graph(exported, change), "onnx").parse(TEXTS)
 
 
+def without(model):
+    del model.graph.initializer[[t.name for t in model.graph.initializer].index("linear.bias")]
+
+
+def smaller(model):
+    replaced = next(t for t in model.graph.initializer if t.name == "linear.bias")
+    replaced.CopyFrom(numpy_helper.from_array(np.zeros(3, np.float32), "linear.bias"))
+
+
+def spread(model):  # numpy would make 10 ** 10 numbers of it
+    names = {t.name: t for t in model.graph.initializer}
+    for name, shape in (("linear.weight", (1, 100_000)), ("linear.weight.scale", (100_000, 1))):
+        names[name].CopyFrom(numpy_helper.from_array(np.ones(shape, np.float32), name))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(without, r"got one without 'linear\.bias'; name the folder it was exported from"),
+     (smaller, r"expected the weight 'linear\.bias' of shape \(96,\), got \(3,\)"),
+     (spread, r"got weights of other shapes \(linear\.weight: \(1, 100000\) with scales \(100000, 1\)\)")],
+)  # fmt: skip
+def test_a_graph_without_the_weights_it_should_have_is_no_start(exported, change, message):
+    with pytest.raises(ArtifactError, match=message):
+        weebill.load(graph(exported, change), "torch")
+
+
 def test_a_graph_that_does_not_fit_the_tokenizer_says_so(exported):
     def cut(model):
         for tensor in model.graph.initializer:

@@ -9,7 +9,7 @@ from subprocess import run
 import pytest
 
 import weebill
-from weebill.predictor import SHIPPED
+from weebill.artifact import SHIPPED
 from weebill.verification import verify
 
 FOLDER = Path(str(resources.files("weebill"))) / "assets" / SHIPPED

@@ -127,6 +127,26 @@ def test_early_stopping_keeps_the_best_weights():
     assert torch.equal(model.weight, seen[1])
 
 
+def test_a_run_that_has_nothing_right_yet_goes_on_and_keeps_its_latest_weights():
+    model, scores = torch.nn.Linear(1, 1), [0.0] * 8 + [0.5, 0.4, 0.4, 0.4]
+    task = _task(lambda m, plan, batch: {"loss": m(batch["x"]).sum()}, lambda: {"score": scores.pop(0)})
+    end = fit(model, task, TrainingConfig(epochs=12, evals=12, patience=3), 0, lambda event: None)
+    assert (end["best_step"], end["steps"]) == (9, 12)
+    task = _task(lambda m, plan, batch: {"loss": m(batch["x"]).sum()}, lambda: {"score": 0.0})
+    end = fit(model, task, TrainingConfig(epochs=6, evals=6, patience=2), 0, lambda event: None)
+    assert (end["best_step"], end["steps"]) == (6, 6)
+
+
+def test_few_rows_are_read_for_more_epochs():
+    def steps(batches, **settings):
+        task = _task(lambda m, plan, batch: {"loss": m(batch["x"]).sum()}, lambda: {"score": 1.0}, batches)
+        training = TrainingConfig(epochs=3, patience=1000, **settings)
+        return fit(torch.nn.Linear(1, 1), task, training, 0, lambda event: None)["steps"]
+
+    assert [steps(4), steps(4, min_steps=12), steps(4, min_steps=13), steps(4, min_steps=100)] == [12, 12, 16, 100]
+    assert steps(5, min_steps=8, accumulation_steps=2) == 9
+
+
 def test_bf16_autocasts_and_fp16_needs_a_gpu():
     seen = []
 

@@ -22,12 +22,12 @@ import weebill
 from chromium import CHROMIUM, opened, read, wait_for_answer
 from oracles.word_table import word_table_predictor
 from weebill import templates, web_export
+from weebill.artifact import find_model
 from weebill.cli import app
 from weebill.decoding import TagGrammar
 from weebill.errors import ArtifactError, ConfigError
 from weebill.golden import GOLDEN_TEXTS
 from weebill.neighbours import Neighbours
-from weebill.predictor import find_model
 from weebill.schema import ModelOutput, Utterance
 from weebill.tags import end_of_words, is_inside_word
 from weebill.tokenizer import Tokenizer

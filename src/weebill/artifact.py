@@ -16,12 +16,12 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
@@ -31,6 +31,7 @@ from weebill.decoding import Transitions
 from weebill.errors import ArtifactError
 from weebill.files import exchange, sync
 from weebill.golden import DECODING_VERSION, Golden, write_golden
+from weebill.graph_weights import Arrays, read_graph_weights
 from weebill.hf_tokenizer import load_tokenizer
 from weebill.model_files import check_folder, inside, read_json
 from weebill.schema import ModelTokenizer
@@ -38,7 +39,7 @@ from weebill.schema import ModelTokenizer
 FORMAT_VERSION = 1  # when it rises, and what stays readable: docs/model-folder.md
 MAX_LABELS = 10_000  # intents, and tags: of these the decoder looks at pairs
 GRAPH, WEIGHTS, TRANSITIONS = "model.onnx", "model.safetensors", "transitions.safetensors"
-Arrays = dict[str, npt.NDArray[np.float32]]
+SHIPPED = "tiny"  # the name of the model in assets/
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,14 @@ class StoredModel:
     arrays: Arrays
     heads: Heads | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_model(folder: Path | str) -> Path:
+    """Return the folder itself, or where the model is that comes with weebill, if it is named and no such folder."""
+    folder = Path(folder)
+    if str(folder) == SHIPPED and not folder.exists():
+        return Path(str(resources.files("weebill"))) / "assets" / SHIPPED
+    return folder
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -285,10 +294,11 @@ def read_model(folder: Path, weights: bool = True) -> StoredModel:
 
     Args:
         folder: of the model.
-        weights: False leaves the weights out, of which an exported model has none but those in its graph.
+        weights: False leaves the weights out. Those of an exported model are read from its graph.
 
     Raises:
-        ArtifactError: not a folder, not a weebill model, a newer format, a missing or damaged file, only a graph.
+        ArtifactError: not a folder, not a weebill model, a newer format, a missing or damaged file.
+        MissingExtraError: onnx is needed for a graph and not installed.
     """
     meta = _read_meta(folder)
     try:
@@ -297,20 +307,24 @@ def read_model(folder: Path, weights: bool = True) -> StoredModel:
         raise ArtifactError(f"{folder / 'weebill.json'}: expected the shape of an encoder under 'encoder', got "
                             f"{_first(error)}; copy the folder again") from error  # fmt: skip
     tokenizer = load_tokenizer(folder)
+    heads = _read_heads(folder / "heads")
     arrays: Arrays = {}
     if weights:
         if has_graph_alone(folder):
-            raise ArtifactError(f"{folder}: expected a model with weights, got an exported one with {GRAPH} alone, "
-                                f"which can be run and not trained; name the folder it was exported from")  # fmt: skip
-        arrays = read_arrays(folder / WEIGHTS)
-        if config.projection:
-            arrays |= read_arrays(folder / "2_Dense" / WEIGHTS)
+            shapes = weight_shapes(config, tokenizer.vocab_size)
+            arrays, head_arrays = read_graph_weights(folder / GRAPH, shapes, heads.config if heads else None)
+        else:
+            arrays = read_arrays(folder / WEIGHTS)
+            if config.projection:
+                arrays |= read_arrays(folder / "2_Dense" / WEIGHTS)
+            head_arrays = read_arrays(folder / "heads" / WEIGHTS) if heads else {}
         check_weights(folder, arrays, config, tokenizer)
+        heads = replace(heads, arrays=head_arrays) if heads else None
     training = meta.get("training", {})
     if not isinstance(training, dict):
         raise ArtifactError(f"{folder / 'weebill.json'}: expected an object under 'training', got "
                             f"{type(training).__name__}; copy the folder again")  # fmt: skip
-    return StoredModel(config, tokenizer, arrays, _read_heads(folder / "heads", weights), training)
+    return StoredModel(config, tokenizer, arrays, heads, training)
 
 
 def has_graph_alone(folder: Path) -> bool:
@@ -383,7 +397,7 @@ def compare_files(folder: Path) -> dict[str, str]:
     return found
 
 
-def _read_heads(folder: Path, weights: bool) -> Heads | None:
+def _read_heads(folder: Path) -> Heads | None:
     if not folder.is_dir():
         return None
     meta = read_json(folder / "config.json", dict)
@@ -396,7 +410,7 @@ def _read_heads(folder: Path, weights: bool) -> Heads | None:
         raise ArtifactError(f"{folder / 'config.json'}: expected intents, tags and heads, got {got}; copy the folder "
                             f"again") from error  # fmt: skip
     transitions = _read_transitions(folder / TRANSITIONS, len(tags)) if config.crf else None
-    return Heads(intents, tags, config, read_arrays(folder / WEIGHTS) if weights else {}, transitions)
+    return Heads(intents, tags, config, {}, transitions)
 
 
 def _read_transitions(path: Path, num_tags: int) -> Transitions:

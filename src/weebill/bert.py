@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from weebill.artifact import Arrays, StoredModel, check_weights, is_model_folder, read_arrays, read_model
+from weebill.artifact import StoredModel, check_weights, find_model, is_model_folder, read_arrays, read_model
 from weebill.config import EncoderConfig
 from weebill.errors import ArtifactError, ConfigError, MissingExtraError
+from weebill.graph_weights import Arrays
 from weebill.hf_tokenizer import load_tokenizer
 from weebill.model_files import check_folder, inside, read_json
 from weebill.schema import ModelTokenizer
@@ -64,8 +65,9 @@ def read_start(path_or_name: str, wanted: Mapping[str, Any]) -> StoredModel:
         ConfigError: a key asks for another shape.
         ArtifactError: see `read_model` and `read_bert`.
     """
-    is_ours = is_model_folder(Path(path_or_name))
-    stored = read_model(Path(path_or_name)) if is_ours else read_bert(path_or_name)
+    folder = find_model(path_or_name)
+    is_ours = is_model_folder(folder)
+    stored = read_model(folder) if is_ours else read_bert(path_or_name)
     old = stored.config.model_dump()
     differing = {key: value for key, value in wanted.items() if old[key] != value and key not in _CHOSEN}
     if wanted.get("max_seq_len", 0) > old["max_seq_len"]:

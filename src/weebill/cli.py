@@ -248,7 +248,7 @@ def demo(
 
 def _model_and_texts(arguments: list[str], input: Path | None) -> tuple[str, list[str]]:
     """Return the model and the texts. A lone argument that is no path, or one with white space, is a text."""
-    from weebill.predictor import SHIPPED
+    from weebill.artifact import SHIPPED
 
     if arguments:
         first, alone = arguments[0], len(arguments) == 1 and input is None

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weebill.artifact import Graph, check_output, decoding_version, read_model, write_model
+from weebill.artifact import Graph, check_output, decoding_version, find_model, read_model, write_model
 from weebill.backend import OnnxBackend
 from weebill.bpe import SPLIT_PATTERNS
 from weebill.data import batches_by_length
@@ -28,7 +28,7 @@ from weebill.files import write_together
 from weebill.geometry import unit_rows
 from weebill.golden import DECODING_VERSION, GOLDEN_TEXTS, Golden, read_golden
 from weebill.normalize import normalize
-from weebill.predictor import Predictor, find_model, load, predictor_of
+from weebill.predictor import Predictor, load, predictor_of
 from weebill.schema import ModelOutput, Utterance, intent_parts
 from weebill.tokenizer import Tokenizer
 from weebill.verification import TOLERANCE, golden_rows_of, verify

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from weebill import data, losses
-from weebill.artifact import is_model_folder, read_model
+from weebill.artifact import find_model, is_model_folder, read_model
 from weebill.checkpoint import Checkpoint
 from weebill.config import FinetuneRecipe, HeadsConfig, LabelLoss
 from weebill.errors import ConfigError, DataError
@@ -198,9 +197,9 @@ def check_freezing(recipe: FinetuneRecipe, model: MultiTaskModel) -> None:
     if recipe.freezing.lower_layers > num_layers:
         raise ConfigError(f"freezing.lower_layers: expected at most the encoder's {num_layers} layers, got "
                           f"{recipe.freezing.lower_layers}; lower it")  # fmt: skip
-    if recipe.start is None or not is_model_folder(Path(recipe.start)):
+    if recipe.start is None or not is_model_folder(find_model(recipe.start)):
         return
-    stored = read_model(Path(recipe.start)).heads
+    stored = read_model(find_model(recipe.start)).heads
     reads_alike = stored is not None and stored.config.intent_separator == recipe.heads.intent_separator
     for head, labels, theirs in (("intent_head", model.intents, stored and reads_alike and stored.intents),
                                  ("tag_head", model.tags, stored and stored.tags)):  # fmt: skip

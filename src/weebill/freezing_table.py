@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from weebill.artifact import is_model_folder, read_model
+from weebill.artifact import find_model, is_model_folder, read_model
 from weebill.bert import read_start
 from weebill.config import FinetuneRecipe
 from weebill.files import write_whole
@@ -132,8 +132,8 @@ def compare(
 def _num_layers(recipe: FinetuneRecipe) -> int:
     if recipe.start is None:
         return recipe.encoder.num_layers
-    if is_model_folder(Path(recipe.start)):
-        return read_model(Path(recipe.start), weights=False).config.num_layers
+    if is_model_folder(find_model(recipe.start)):
+        return read_model(find_model(recipe.start), weights=False).config.num_layers
     return read_start(recipe.start, {}).config.num_layers
 
 

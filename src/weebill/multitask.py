@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from weebill.artifact import Heads, read_model, write_model
+from weebill.artifact import Heads, find_model, read_model, write_model
 from weebill.config import HeadsConfig
 from weebill.decoding import Transitions
 from weebill.errors import ArtifactError
@@ -93,7 +93,7 @@ class MultiTaskModel(nn.Module):
         Raises:
             ArtifactError: not a complete weebill model, or one without heads.
         """
-        stored = read_model(Path(folder))
+        stored = read_model(find_model(folder))
         if stored.heads is None:
             raise ArtifactError(f"{folder}: expected a model with intent and tag heads, got an encoder without; "
                                 f"run: weebill finetune RECIPE --set start={folder} --output DIR")  # fmt: skip

@@ -1,7 +1,6 @@
 """The road: texts -> Tokenizer -> Backend -> decode -> predictions. Everything that predicts goes through here."""
 
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import numpy.typing as npt
 
-from weebill.artifact import StoredModel, read_model
+from weebill.artifact import SHIPPED, StoredModel, find_model, read_model
 from weebill.backend import Backend, BackendName, TorchBackend, load_backend, run_all
 from weebill.data import batches_by_length
 from weebill.decoding import TagGrammar, Transitions
@@ -30,8 +29,6 @@ from weebill.windows import Windows
 
 if TYPE_CHECKING:
     from weebill.multitask import MultiTaskModel
-
-SHIPPED = "tiny"  # the name of the model in assets/
 
 
 class Predictor:
@@ -244,14 +241,6 @@ def load(
     folder = find_model(folder)
     stored = read_model(folder, weights=False)
     return predictor_of(stored, load_backend(folder, stored, backend), on_overflow)
-
-
-def find_model(folder: Path | str) -> Path:
-    """Return the folder itself, or where the model is that comes with weebill, if it is named and no such folder."""
-    folder = Path(folder)
-    if str(folder) == SHIPPED and not folder.exists():
-        return Path(str(resources.files("weebill"))) / "assets" / SHIPPED
-    return folder
 
 
 def predictor_of(stored: StoredModel, backend: Backend, on_overflow: Overflow = "window") -> Predictor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weebill.artifact import StoredModel, read_model, write_model
+from weebill.artifact import StoredModel, find_model, read_model, write_model
 from weebill.attention import attention
 from weebill.bert import read_bert
 from weebill.config import EncoderConfig
@@ -195,7 +195,7 @@ class SentenceTransformer(nn.Module):
         Raises:
             ArtifactError: the folder is not a complete weebill model.
         """
-        return cls.from_stored(read_model(Path(folder)))
+        return cls.from_stored(read_model(find_model(folder)))
 
     @classmethod
     def from_bert(cls, path_or_name: Path | str) -> "SentenceTransformer":

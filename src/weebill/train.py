@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
@@ -202,10 +203,7 @@ class _Run:
         self.side_by_side = self.accelerator.device.type == "cpu" and settings.accumulation_steps > 1
         self.workers = Workers(settings.accumulation_steps if self.side_by_side else 1)
         self.trained = list[nn.Parameter]()
-        self.steps_by_epoch = [
-            math.ceil(len(task.plan(e, _rng(seed, "plan", e))) / settings.accumulation_steps)
-            for e in range(1, settings.epochs + 1)
-        ]
+        self.steps_by_epoch = [*self._steps_by_epoch()]
         self.total_steps = sum(self.steps_by_epoch)
         self.warmup_steps = max(1, int(self.total_steps * settings.warmup_fraction))
         self.eval_every = max(1, math.ceil(self.total_steps / settings.evals))
@@ -218,6 +216,16 @@ class _Run:
         self.counts: dict[str, int] = {}
         self.events: list[Event] = []
         self.started, self.seconds_before = time.perf_counter(), 0.0
+
+    def _steps_by_epoch(self) -> Iterator[int]:
+        total = 0
+        for epoch in count(1):
+            plans = self.task.plan(epoch, _rng(self.seed, "plan", epoch))
+            steps = math.ceil(len(plans) / self.settings.accumulation_steps)
+            yield steps
+            total += steps
+            if epoch >= self.settings.epochs and (total >= self.settings.min_steps or not steps):
+                return
 
     def rest(self) -> Iterator[tuple[int, Sequence[Plan], int]]:
         """Yield (epoch, its plans, the first plan still to do) from the current step on, until patience is out."""
@@ -307,10 +315,11 @@ class _Run:
         self.raw.eval()
         metrics = self.task.evaluate()
         self.train_mode()
-        improved = metrics[self.task.metric] > self.best_value
+        value = metrics[self.task.metric]
+        improved = value > self.best_value or value == self.best_value <= 0  # nothing right yet: still beginning
         self.stale = 0 if improved else self.stale + 1
         if improved:
-            self.best_step, self.best_metrics, self.best_value = self.step, metrics, metrics[self.task.metric]
+            self.best_step, self.best_metrics, self.best_value = self.step, metrics, value
             self.best_weights = _copy_state(self.raw)
         losses = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}

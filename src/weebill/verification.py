@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors import SafetensorError
 
-from weebill.artifact import compare_files, decoding_version
+from weebill.artifact import compare_files, decoding_version, find_model
 from weebill.backend import TorchBackend
 from weebill.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from weebill.golden import DECODING_VERSION, GOLDEN_TEXTS, Golden, read_golden
-from weebill.predictor import Predictor, find_model, load, predictor_of_model
+from weebill.predictor import Predictor, load, predictor_of_model
 
 if TYPE_CHECKING:
     from weebill.multitask import MultiTaskModel

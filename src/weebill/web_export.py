@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from weebill.artifact import GRAPH
+from weebill.artifact import GRAPH, find_model
 from weebill.bpe import SPLIT_PATTERNS
 from weebill.errors import ArtifactError, ConfigError
 from weebill.export import Check, ExportReport, export_onnx
@@ -19,7 +19,7 @@ from weebill.golden import read_golden
 from weebill.limits import Limits
 from weebill.neighbours import Neighbours, fitting_examples
 from weebill.pages import content_security_policy, describe, read_page
-from weebill.predictor import Predictor, find_model, load
+from weebill.predictor import Predictor, load
 from weebill.schema import ModelTokenizer, Utterance
 from weebill.tokenizer import Tokenizer
 from weebill.verification import TOLERANCE, verify
