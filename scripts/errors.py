@@ -28,7 +28,7 @@ AREAS = {
     "freezing losses heads",
     "Evaluation and pictures": "evaluate evaluate_pairs pair_metrics metrics comparison bootstrap report pictures "
     "embedding_pictures neighbours",
-    "Export": "export onnx_graph web_export pages",
+    "Export": "export onnx_graph graph_weights web_export pages",
     "Serving": "serve http_guard http_types batching",
 }
 INTRODUCTION = """# Errors

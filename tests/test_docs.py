@@ -161,7 +161,8 @@ def run_command(words, where, not_run, desk, monkeypatch):
     name, *rest = words
     name = name.rpartition("/")[2]
     if name == "export":
-        monkeypatch.setenv(*rest[0].split("=", 1))
+        variable, value = rest[0].split("=", 1)
+        monkeypatch.setenv(variable, os.path.expandvars(value.replace("$PWD", str(Path.cwd()))))
     elif name == "weebill":
         run_weebill([os.path.expandvars(word) for word in rest], where, not_run, desk)
     elif name == "make":
