@@ -1,6 +1,9 @@
 """What fine-tuning can be asked for: weights and balance of losses, rows of one task, a CRF, a threshold."""
 
 import json
+import re
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import weebill
 from weebill import data, finetuning, templates
 from weebill import train as train_module
 from weebill.batching import read_texts
-from weebill.config import DistillRecipe, FinetuneRecipe, TrainingConfig
+from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, TrainingConfig
 from weebill.errors import ArtifactError, ConfigError
 from weebill.evaluate import evaluate
 from weebill.export import export_onnx
@@ -20,7 +23,8 @@ from weebill.metrics import refusal_threshold
 from weebill.multitask import MultiTaskModel
 from weebill.pictures import training_curves
 from weebill.predictor import predictor_of_model
-from weebill.recipe_files import parse_recipe
+from weebill.recipe_files import load_recipe, parse_recipe, recipe_names
+from weebill.runs import rates_that_wipe_out
 from weebill.schema import OUT_OF_SCOPE, Utterance
 from weebill.serve import _parsed
 from weebill.tokenizer import Tokenizer
@@ -196,3 +200,31 @@ def test_the_threshold_is_the_best_there_is():
         right = (rng.random(12) < 0.7) & ~outside
         rate = lambda t: (np.where(score < t, outside, right)).mean()  # noqa: B023, E731
         assert rate(refusal_threshold(score, right, outside)) == max(rate(t) for t in np.linspace(0, 1, 33))
+
+
+@pytest.mark.parametrize(
+    ("start", "rates", "message"),
+    [("tiny", {"embedding_learning_rate": 5e-2}, r"^training.embedding_learning_rate = 0.05: so much is for random "
+      r"weights, and wipes out what tiny has learnt; try --set training.embedding_learning_rate=0.007$"),
+     ("bert", {"learning_rate": 2e-3, "embedding_learning_rate": 2e-4}, "^training.learning_rate = 0.002: .*=0.0002$"),
+     ("tiny", {"learning_rate": 2e-3, "embedding_learning_rate": 7e-3}, None),
+     (None, {"embedding_learning_rate": 5e-2}, None)],
+)  # fmt: skip
+def test_rates_that_wipe_a_start_out_are_said(start, rates, message):
+    found = rates_that_wipe_out(FinetuneRecipe(start=start, training=TrainingConfig(**rates)))
+    assert found is None if message is None else re.search(message, found)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_no_shipped_recipe_wipes_its_start_out(name):
+    kind = {"finetune": FinetuneRecipe, "distill": DistillRecipe, "pretrain": PretrainRecipe}
+    text = tomllib.loads((Path(weebill.__file__).parent / "recipes" / f"{name}.toml").read_text(encoding="utf-8"))
+    assert rates_that_wipe_out(parse_recipe(text, kind[text["task"]], name)) is None
+
+
+def test_the_model_that_comes_along_is_a_start():
+    train, dev = templates.generate(40)
+    recipe = load_recipe("joint-tiny", FinetuneRecipe, ["training.min_steps=0", "training.epochs=2"])
+    model, end, _ = finetuning.finetune(recipe, train, dev[:40], lambda event: None)
+    assert end["metrics"]["intent_accuracy"] > 0.15  # of 32 intents, after some steps
+    assert model.encoder.tokenizer.vocab_size == 5376

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from weebill import templates
-from weebill.artifact import check_output
+from weebill.artifact import check_output, find_model, is_model_folder
 from weebill.bert import read_start
 from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, Source
 from weebill.corpus import stream_texts
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 AnyRecipe = PretrainRecipe | FinetuneRecipe | DistillRecipe
 
 
+WEEBILL_RATES = {"learning_rate": 2e-3, "embedding_learning_rate": 7e-3}  # that keep what trained weights know
+BERT_RATES = {"learning_rate": 2e-4, "embedding_learning_rate": 2e-4}
 FETCHED = {  # what the shipped recipes read and `weebill data fetch` writes: the file, the name to fetch it by
     "massive/en-US.jsonl": "massive",
     "stsb/sts-train.csv": "stsb",
@@ -154,6 +157,21 @@ def _notes(folder: Path, events: Sequence[Mapping[str, Any]], console: Console) 
     return notes
 
 
+def rates_that_wipe_out(recipe: AnyRecipe) -> str | None:
+    """Return what to say of learning rates, meant for random weights, that undo what the start has learnt."""
+    if recipe.start is None:
+        return None
+    ours = is_model_folder(find_model(recipe.start))
+    good = WEEBILL_RATES if ours else BERT_RATES
+    given = {name: getattr(recipe.training, name) or 0 for name in good}
+    found = {name: rate for name, rate in given.items() if rate > 4 * good[name]}
+    if not found:
+        return None
+    rates = ", ".join(f"training.{name} = {rate:g}" for name, rate in found.items())
+    better = " ".join(f"--set training.{name}={good[name]:g}" for name in found)
+    return f"{rates}: so much is for random weights, and wipes out what {recipe.start} has learnt; try {better}"
+
+
 def _run(
     recipe: AnyRecipe,
     output: Path,
@@ -165,6 +183,8 @@ def _run(
     """Train, write the model folder, say how it went; what a run that stops leaves behind is named in its error."""
     from weebill.train import TrainingStopped
 
+    if warning := rates_that_wipe_out(recipe):
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     checkpoint = _checkpoint(output, resume, recipe, inputs)
     folder = checkpoint.path.parent
     with RunDisplay(console, recipe.task, folder) as display:
