@@ -250,6 +250,18 @@ def test_split_mistakes(labelled, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_data_are_never_written_over(labelled, tmp_path):
+    before = labelled.read_bytes()
+    with pytest.raises(ConfigError, match=r"--output: expected another place than what is read, .*got .*all\.jsonl"):
+        run("split", labelled, "--size", "all=20", "--output", tmp_path)
+    for option in ("--json", "--html", "--fix"):
+        with pytest.raises(ConfigError, match=f"{option}: expected another place than what is read"):
+            run("check", labelled, option, labelled)
+    with pytest.raises(ConfigError, match="--output: expected another place than what is read"):
+        run("generate", "--augment", labelled, "--count", "2", "--output", labelled)
+    assert labelled.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["all.jsonl"]
+
+
 def test_fetch_from_a_file_says_the_licence(tmp_path):
     row = {"id": "0", "locale": "th-TH", "partition": "train", "intent": "x", "utt": "ไป", "annot_utt": "ไป"}
     (tmp_path / "th-TH.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")

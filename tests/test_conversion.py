@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from weebill import formats
 from weebill.conversion import convert
-from weebill.errors import ArtifactError, DataError
+from weebill.errors import ArtifactError, ConfigError, DataError
 from weebill.interchange import Block, Losses, Row, Span
+from weebill.mending import mend
 from weebill.pairs import is_pair_file, read_pairs
 from weebill.rasa_files import read_markup
 from weebill.schema import Entity, ScoredPair
@@ -376,6 +377,42 @@ def test_formats_and_names_that_do_not_fit(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="expected a place to write"):
         convert(tmp_path / "a.jsonl", tmp_path / "file" / "x.jsonl")
+
+
+def test_what_is_read_is_never_written_over(tmp_path):
+    """The rows that an option leaves out, and stories beside examples, would be gone."""
+    rows = [Row("a b", ("x",), (Span(0, 1, "t"),), split=split) for split in ("train", "dev", "dev")]
+    data, link = tmp_path / "all.jsonl", tmp_path / "link.jsonl"
+    formats.write(data, rows, "spans", Losses())
+    link.symlink_to(data)
+    (tmp_path / "hard.jsonl").hardlink_to(data)
+    before = data.read_bytes()
+    for target in (data, tmp_path / "x" / ".." / "all.jsonl", link, tmp_path / "hard.jsonl"):
+        with pytest.raises(ConfigError, match=r"--output: expected another place than what is read, .*choose another"):
+            convert(data, target, split="train")
+    with pytest.raises(ConfigError, match="--output: expected another place"):
+        convert(link, data, split="train")
+    assert data.read_bytes() == before
+    bio = tmp_path / "bio"
+    formats.write(bio, rows, "bio", Losses())
+    for target in (bio, bio / "dev"):
+        with pytest.raises(ConfigError, match=r"got .*bio.*, which is .*seq\.in; choose another name"):
+            convert(bio, target, split="train")
+    with pytest.raises(ConfigError, match="expected a place outside of the folder that is read"):
+        convert(bio, bio / "more", split="train")
+    assert convert(bio, bio / "train.conll", split="train").written == 1
+
+
+def test_a_rasa_file_is_not_mended_onto_itself(nlu):
+    project, before = nlu.parent, nlu.read_bytes()
+    for target in (nlu, project / ".." / project.name / "nlu.yml"):
+        with pytest.raises(ConfigError, match="--fix: expected another place than what is read"):
+            mend(nlu, target)
+        with pytest.raises(ConfigError, match="--fix: expected another place than what is read"):
+            mend(project, target)
+    with pytest.raises(ConfigError, match=r"--fix: .*clean\.yml, which would be read with .* the next time"):
+        mend(project, project / "clean.yml")
+    assert nlu.read_bytes() == before and mend(project, project / "clean.jsonl")
 
 
 def test_splits_become_folders_and_gz_is_the_same_each_time(tmp_path):

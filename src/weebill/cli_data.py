@@ -73,6 +73,7 @@ def check(
     from weebill.config import EncoderConfig
     from weebill.errors import ConfigError
     from weebill.files import write_whole
+    from weebill.formats import format_to_write, refuse_overwriting
     from weebill.mending import mend
     from weebill.report import counted
     from weebill.schema import ModelTokenizer
@@ -82,6 +83,11 @@ def check(
         raise ConfigError(f"--fail-on: expected error or warning, got {fail_on!r}; correct it")
     if fix and len(input) > 1:
         raise ConfigError(f"--fix: expected one input to mend, got {len(input)}; run it for each")
+    written = [("--fix", fix, format_to_write(fix) if fix else None), ("--json", json_, None), ("--html", html, None)]
+    for option, target, to in written:
+        for path in input if target else ():
+            if target and path.exists():
+                refuse_overwriting(option, target, path, format, to)
     tokenizer: ModelTokenizer = Tokenizer.packaged()
     length = EncoderConfig().max_seq_len
     if model:

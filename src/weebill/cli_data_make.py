@@ -153,7 +153,7 @@ def generate(
 
     Example: `weebill data generate --augment data/mine/train.jsonl --count 2000 --output data/mine/more.jsonl`
     """
-    from weebill.formats import read_utterances, span_row
+    from weebill.formats import read_utterances, refuse_overwriting, span_row
     from weebill.generator import draw_utterances
     from weebill.grammar import read_grammar
     from weebill.swapping import augment as swap_values
@@ -167,6 +167,8 @@ def generate(
                           "leave them out")  # fmt: skip
     source = None if grammar is None else load_grammar() if grammar == "embedded" else read_grammar(Path(grammar))
     if augment:
+        if output and augment.exists():
+            refuse_overwriting("--output", output, augment, format)
         drawn = {"": swap_values(read_utterances(augment, format=format, split=split), _one_count(count), seed,
                                  source.slots if source else None)}  # fmt: skip
     else:

@@ -71,6 +71,7 @@ def convert(
 
     Raises:
         DataError: data that cannot be read, utterances to pairs or the other way round, an unknown format.
+        ConfigError: the target is the source, or one of its files.
         ArtifactError: the target cannot be written.
     """
     if not source.exists():
@@ -83,6 +84,7 @@ def convert(
         if name not in known:
             kind = "pairs" if are_pairs else "utterances"
             raise DataError(f"{option}: expected a format of {kind} ({', '.join(known)}), got {name!r}; correct it")
+    formats.refuse_overwriting("--output", target, source, found, wanted)
     done = Conversion(source, target, found, wanted, guessed=source_format is None)
     start = perf_counter()
     if are_pairs:

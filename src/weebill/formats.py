@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weebill import json_lines, rasa_files, spacy_tuples, word_files
-from weebill.errors import DataError
+from weebill.errors import ConfigError, DataError
 from weebill.files import numbered_lines, write_lines_whole
 from weebill.interchange import Block, Item, Losses, OnError, Row, Span
 from weebill.schema import Utterance
@@ -168,6 +168,41 @@ def stream(
         raise DataError(f"{path}: expected split {split!r}, got {known}; correct or leave out the split")
     if on_error is None:
         raise DataError(f"{path}: expected utterances, got only blank lines; check the file")
+
+
+def refuse_overwriting(
+    option: str, target: Path, source: Path, format: str | None = None, to: str | None = None
+) -> None:
+    """Refuse to write where data are read from: the rows that are left out would be lost.
+
+    Args:
+        option: that names the target.
+        target: a file, or a folder of "bio".
+        source: the data that are read, which may be a folder.
+        format: of the source; default: guessed.
+        to: the format that is written, if it is one of FORMATS.
+
+    Raises:
+        ConfigError: the target is the source or one of its files, also through a link, or it lies in the source's
+            folder and would be read with it the next time.
+    """
+    new, read = target.resolve(), _files_of(source, format)
+    for file in read:
+        within = to == "bio" and new in file.resolve().parents
+        if within or new == file.resolve() or (target.exists() and file.exists() and target.samefile(file)):
+            raise ConfigError(f"{option}: expected another place than what is read, as rows that are left out would "
+                              f"be lost, got {target}, which is {file}; choose another name")  # fmt: skip
+    if source.is_dir() and new.is_relative_to(source.resolve()) and to == (format or guess(source)):
+        raise ConfigError(f"{option}: expected a place outside of the folder that is read, got {target}, which would "
+                          f"be read with {source} the next time; choose another folder")  # fmt: skip
+
+
+def _files_of(source: Path, format: str | None) -> list[Path]:
+    if not source.is_dir():
+        return [source]
+    if (format or guess(source)) == "rasa":
+        return rasa_files.yaml_files(source)
+    return [folder / name for folder in word_files.split_folders(source).values() for name in word_files.FOLDER_FILES]
 
 
 def write(path: Path, items: Iterable[Item], format: str, losses: Losses) -> None:

@@ -19,6 +19,8 @@ from weebill.splitting import split_rows, template_key
 class SplitData:
     """What is to be split: rows, the object of span JSON lines that each becomes, and what that cannot hold."""
 
+    source: Path
+    format: str
     utterances: list[Utterance] = field(default_factory=list)
     lines: list[dict[str, Any]] = field(default_factory=list)
     losses: Losses = field(default_factory=Losses)
@@ -30,13 +32,13 @@ def read_to_split(path: Path, format: str | None = None, split: str | None = Non
     Raises:
         DataError: as `formats.read_utterances`.
     """
-    data = SplitData()
+    data = SplitData(path, format or (formats.guess(path) if path.exists() else "spans"))
     with formats.every_problem_named(path, format, split):
         for row in formats.fitted(formats.stream(path, format, split), "spans", data.losses):
             assert isinstance(row, Row)  # span JSON lines hold no blocks
             data.utterances.append(row.utterance())
             data.lines.append(spans_object(row, data.losses))
-    if (format or formats.guess(path)) == "spans":
+    if data.format == "spans":
         own = dict(json_rows(path))
         data.lines = [own[utterance.source] for utterance in data.utterances]
     return data
@@ -55,7 +57,7 @@ def split_file(
         seed: See `splitting.split_rows`.
 
     Raises:
-        ConfigError: A row has no such field.
+        ConfigError: A row has no such field, or a part would be written over the data.
     """
     parts = _rows_of_parts(data, list(sizes.values()), group_by, seed)
     _write(data, [(output / f"{name}.jsonl", name, part) for name, part in zip(sizes, parts, strict=True)])
@@ -70,7 +72,8 @@ def fold_file(
     Every row is in the dev part of one fold and in the train part of the others. See `split_file` for the rest.
 
     Raises:
-        ConfigError: Fewer than two folds, fewer rows than folds, or a row without the field.
+        ConfigError: Fewer than two folds, fewer rows than folds, a row without the field, or data that would be
+            written over.
     """
     num_rows = len(data.utterances)
     if not 2 <= num_folds <= num_rows:
@@ -106,6 +109,7 @@ def _write(data: SplitData, files: Sequence[tuple[Path, str, Sequence[int]]]) ->
     """Write each (file, split, rows); all files or none."""
     bodies = {}
     for file, split, rows in files:
+        formats.refuse_overwriting("--output", file, data.source, data.format)
         lines = (json.dumps({**data.lines[row], "split": split}, ensure_ascii=False) + "\n" for row in rows)
         bodies[file] = "".join(lines).encode()
     write_together(bodies)
