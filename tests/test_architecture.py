@@ -15,6 +15,7 @@ FLOORS = [
         "config",
         "splitting",
         "archives",
+        "completeness",
         "graph_check",
         "model_files",
         "files",

@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 from typer.testing import CliRunner
 
-from weebill import datasets
+from weebill import completeness, datasets
 from weebill.cli import app
 from weebill.errors import ConfigError, DataError, WeebillError
 from weebill.formats import read_utterances
@@ -262,7 +262,8 @@ def test_data_are_never_written_over(labelled, tmp_path):
     assert labelled.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["all.jsonl"]
 
 
-def test_fetch_from_a_file_says_the_licence(tmp_path):
+def test_fetch_from_a_file_says_the_licence(tmp_path, monkeypatch):
+    monkeypatch.setattr(completeness, "MASSIVE_ROWS", {})
     row = {"id": "0", "locale": "th-TH", "partition": "train", "intent": "x", "utt": "ไป", "annot_utt": "ไป"}
     (tmp_path / "th-TH.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     _, said = run(
@@ -278,6 +279,7 @@ def test_fetch_from_a_file_says_the_licence(tmp_path):
 def test_fetch_from_a_server_and_then_from_the_cache(tmp_path, monkeypatch):
     for module in ("requests", "filelock"):
         pytest.importorskip(module)
+    monkeypatch.setattr(completeness, "LINES", {})
     for name, line in (("seq.in", "fly to rome"), ("seq.out", "O O B-city"), ("label", "flight")):
         for part in ("train", "valid"):
             (tmp_path / "site" / "atis" / part).mkdir(parents=True, exist_ok=True)
