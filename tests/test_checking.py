@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from weebill import check_report, formats
 from weebill.checking import check
 from weebill.cli import app
+from weebill.conversion import convert
 from weebill.copies import _hashes_without_one_letter, _is_typo, fold
 from weebill.findings import KINDS
 from weebill.interchange import Losses, Row, Span
@@ -41,6 +42,7 @@ TODAY = [_row(f"{word} the news of today", (len(word) + 13, len(word) + 18, "dat
 NINES = [_row(f"{i} times number nine", (len(f"{i} times number "), len(f"{i} times number nine"), "count")) for i in
          range(40)]  # fmt: skip
 # kind -> rows with that mistake, lines it is on, and a part of the message
+IN_A_FILE_OF_TAGS = {"broken-tags"}  # which rows alone cannot have
 PLANTED = {
     "empty-text": ([_row("  ")], [1], ""),
     "span-white-space": ([_row("at nine am", (2, 7, "time"))], [1], ""),
@@ -81,6 +83,47 @@ PLANTED = {
     "not-composed": ([_row("at cafe\u0301")], [1], ""),
     "text-too-long": ([_row("word " * 40 + "end")], [1], "texts past the model's 32 tokens"),
 }  # fmt: skip
+
+
+def test_every_kind_is_planted():
+    elsewhere = {"malformed", "few-rows", "few-examples", "no-intent", "no-entities", "parts-of-words", "not-compared"}
+    assert set(PLANTED) | elsewhere | IN_A_FILE_OF_TAGS == set(KINDS)
+
+
+BROKEN_TAGS = {
+    "BIO": ("to/O Rome/I-city now/O|to/B-city Rome/I-date|x/I-a|a/B-a b/I-a c/B-b d/I-b", [
+        (2, "I-city after O, read as the beginning of a span"), (6, "I-date after B-city, read as the beginning"),
+        (8, "I-a after the beginning, read as the beginning")]),
+    "BILOU": ("a/B-x b/O|a/I-x b/L-x|a/B-x b/L-x c/I-x|a/U-x b/B-y c/I-y d/L-y|a/B-x b/L-y", [
+        (1, "B-x before O, read as the end of a span"), (4, "I-x after the beginning, read as the beginning"),
+        (9, "I-x after L-x, read as a part of the span before"), (9, "I-x before the end, read as the end"),
+        (17, "L-y after B-x, read as the beginning")]),
+    "IOB1": ("a/I-x b/O c/I-y|a/I-x b/B-x c/I-y", []),
+    "BIOES": ("a/S-x|a/B-x b/E-x|a/E-x", [(6, "E-x after the beginning, read as the beginning")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", BROKEN_TAGS)
+def test_tags_that_break_their_scheme(scheme, tmp_path, caplog):
+    body, wanted = BROKEN_TAGS[scheme]
+    path = tmp_path / "x.conll"
+    path.write_text("".join("".join(word.replace("/", "\t") + "\n" for word in sentence.split()) + "\n" for sentence in
+                            body.split("|")))  # fmt: skip
+    found = [f for f in check([path], TOKENIZER, 32).findings if f.kind == "broken-tags"]
+    assert sorted((int(f.places[0].rpartition(":")[2]), f.message) for f in found) == sorted(
+        (line, next(f.message for f in found if f.message.startswith(message))) for line, message in wanted
+    )
+    losses = convert(path, tmp_path / "x.jsonl").losses.counts
+    assert sum(losses.values()) == len(wanted) and all("breaks its scheme" in what for what in losses)
+    assert formats.read_utterances(path) and ("tags that break their scheme" in caplog.text) == bool(wanted)
+
+
+def test_broken_tags_of_a_folder(tmp_path):
+    for name, body in (("seq.in", "to Rome\nhi\n"), ("seq.out", "O I-city\nO\n"), ("label", "go\nhi\n")):
+        (tmp_path / name).write_text(body)
+    (found,) = [f for f in check([tmp_path], TOKENIZER, 32).findings if f.kind == "broken-tags"]
+    assert found.message == "I-city after O, read as the beginning of a span"
+    assert found.places == [f"{tmp_path / 'seq.out'}:1"] and found.examples[0].text == "to Rome"
 
 
 @pytest.mark.parametrize("kind", PLANTED)

@@ -52,6 +52,8 @@ KINDS: Mapping[str, Kind] = {
     "span-cuts-word": Kind("warning", "spans that begin or end inside a word", "move the edge to the word's"),
     "span-cuts-token": Kind("warning", "spans that begin or end inside a token", "move the edge, or put in a space: "
                             "such labels cannot be learnt"),
+    "broken-tags": Kind("warning", "tags that break their scheme", "write B- where a span begins (in BILOU and BIOES "
+                        "L- or E- where it ends), or correct the label"),
     "markup-left": Kind("warning", "texts that look like a broken annotation", "correct brackets and quotes"),
     "text-white-space": Kind("warning", "texts with white space around them", f"trim them; {_MEND}", True),
     "odd-space": Kind("warning", "spaces other than ' '", f"write plain spaces; {_MEND}", True),

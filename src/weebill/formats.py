@@ -76,7 +76,8 @@ def read_texts(path: Path | str) -> list[str]:
 def read_utterances(path: Path | str, format: str | None = None, split: str | None = None) -> list[Utterance]:
     """Return the labelled utterances of a file or folder, in file order.
 
-    What a model does not learn (roles, groups, values, any but the first intent, synonyms) is said in one warning.
+    What a model does not learn (roles, groups, values, any but the first intent, synonyms) is said in one warning, and
+    tags that break their scheme in another.
 
     Args:
         path: a file, plain or .gz, or a folder, of any of FORMATS.
@@ -88,13 +89,15 @@ def read_utterances(path: Path | str, format: str | None = None, split: str | No
         DataError: missing, empty or malformed data, an unknown format or split; a span that is not within its text,
             overlaps another, or starts or ends on white space. All rows that are wrong are named together.
     """
-    unread, utterances = Losses(), []
+    unread, guessed, utterances = Losses(), Losses(), []
     with every_problem_named(path, format, split):
         for item in stream(path, format, split):
             if isinstance(item, Block):
                 unread.add(f"section {item.name!r}" if item.kind == "section" else item.kind, item.source)
                 continue
             utterances.append(item.utterance())
+            for doubt in item.doubts:
+                guessed.add(f"read as {doubt.read_as}", doubt.source)
             if item.intents is not None and len(item.intents) > 1:
                 unread.add("row with several intents, the first is taken", item.source)
             for name in _SPAN_KEYS:
@@ -102,6 +105,8 @@ def read_utterances(path: Path | str, format: str | None = None, split: str | No
                     unread.add(f"row with a {name} of a span", item.source)
     if unread.counts:
         _LOG.warning("%s: a model does not learn these: %s", path, "; ".join(unread.lines()))
+    if guessed.counts:
+        _LOG.warning("%s: tags that break their scheme: %s", path, "; ".join(guessed.lines()))
     return utterances
 
 
@@ -255,6 +260,8 @@ def fitted(items: Iterable[Item], format: str, losses: Losses) -> Iterator[Item]
     holds = FORMATS[format].holds
     for item in items:
         if isinstance(item, Row):
+            for doubt in item.doubts:
+                losses.add(f"tag that breaks its scheme, read as {doubt.read_as}", doubt.source)
             if item.intents is None and "no-intent" not in holds:
                 losses.add("row left out: its intent is not annotated", item.source)
             else:

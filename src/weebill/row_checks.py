@@ -28,6 +28,8 @@ class RowChecks:
     def check(self, row: Row) -> None:
         """Add what is wrong with a row to the ledger."""
         add = self.ledger.add
+        for doubt in row.doubts:
+            add("broken-tags", row, f"{doubt.tag}, read as {doubt.read_as}", doubt.source)
         if not row.text.strip():
             add("empty-text", row)
             return
