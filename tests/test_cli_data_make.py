@@ -250,6 +250,19 @@ def test_split_mistakes(labelled, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("options", [["--size", "dev=2"], ["--folds", "2"]])
+def test_a_part_that_would_be_empty_is_an_error(tmp_path, options):
+    data = tmp_path / "same.jsonl"
+    data.write_text('{"text": "hi", "intent": "greet"}\n' * 10)
+    message = r"same\.jsonl: expected rows for every part, got none for (dev|fold-[12]), as rows with one text stay"
+    with pytest.raises(DataError, match=message):
+        run("split", data, *options, "--output", tmp_path / "out")
+    data.write_text("".join(f'{{"text": "hi {i}", "intent": "greet", "speaker": 1}}\n' for i in range(10)))
+    with pytest.raises(DataError, match=r"one text or speaker stay .*fewer parts, or another --group-by, collect"):
+        run("split", data, *options, "--group-by", "speaker", "--output", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_data_are_never_written_over(labelled, tmp_path):
     before = labelled.read_bytes()
     with pytest.raises(ConfigError, match=r"--output: expected another place than what is read, .*got .*all\.jsonl"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from weebill import formats
-from weebill.errors import ConfigError
+from weebill.errors import ConfigError, DataError
 from weebill.files import write_together
 from weebill.interchange import Losses, Row
 from weebill.json_lines import json_rows, spans_object
@@ -58,8 +58,9 @@ def split_file(
 
     Raises:
         ConfigError: A row has no such field, or a part would be written over the data.
+        DataError: So many rows belong together that a part would be empty.
     """
-    parts = _rows_of_parts(data, list(sizes.values()), group_by, seed)
+    parts = _rows_of_parts(data, sizes, group_by, seed)
     _write(data, [(output / f"{name}.jsonl", name, part) for name, part in zip(sizes, parts, strict=True)])
     return parts
 
@@ -74,11 +75,12 @@ def fold_file(
     Raises:
         ConfigError: Fewer than two folds, fewer rows than folds, a row without the field, or data that would be
             written over.
+        DataError: So many rows belong together that a fold would be empty.
     """
     num_rows = len(data.utterances)
     if not 2 <= num_folds <= num_rows:
         raise ConfigError(f"--folds: expected 2 to {num_rows}, one row a fold or more, got {num_folds}; correct it")
-    sizes = [num_rows // num_folds + (fold < num_rows % num_folds) for fold in range(num_folds)]
+    sizes = {f"fold-{i + 1}": num_rows // num_folds + (i < num_rows % num_folds) for i in range(num_folds)}
     folds = _rows_of_parts(data, sizes, group_by, seed)
     for number, fold in enumerate(folds, start=1):
         folder, held_out = output / f"fold-{number}", set(fold)
@@ -87,9 +89,18 @@ def fold_file(
     return folds
 
 
-def _rows_of_parts(data: SplitData, sizes: Sequence[int], group_by: str | None, seed: int) -> list[list[int]]:
+def _rows_of_parts(data: SplitData, sizes: Mapping[str, int], group_by: str | None, seed: int) -> list[list[int]]:
     groups = None if group_by is None else _groups(data, group_by).__getitem__
-    return split_rows(data.utterances, sizes, groups, seed)
+    parts = split_rows(data.utterances, list(sizes.values()), groups, seed)
+    empty = [name for name, part in zip(sizes, parts, strict=True) if not part]
+    if empty:
+        same = f"text or {group_by}" if group_by else "text"
+        other = ", or another --group-by" if group_by else ""
+        raise DataError(f"{data.source}: expected rows for every part, got none for {', '.join(empty)}, as rows with "
+                        f"one {same} stay together and the {len(data.utterances):,} rows "
+                        f"here are too few groups of them; ask for fewer parts{other}, collect more rows, or "
+                        f"remove copies with `weebill data check --fix`")  # fmt: skip
+    return parts
 
 
 def _groups(data: SplitData, group_by: str) -> list[Hashable]:
