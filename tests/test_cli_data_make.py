@@ -103,6 +103,27 @@ def test_augment_from_one_split(tmp_path):
     assert len(from_grammar.splitlines()) == 50
 
 
+@pytest.mark.parametrize("id", [None, "doc"])
+def test_ids_of_augmented_rows_are_unique_and_name_their_source(tmp_path, id):
+    """Without ids the line names the source; rows with one id count on, and split --group-by id keeps a source's."""
+    cities = ["Rome", "Oslo", "Lima", "Bern", "Kyiv", "Riga"]
+    lines = [{"text": f"way {i} to {city}", "intent": "go", "spans": [{"start": 9, "end": 13, "label": "city"}]}
+             | ({"id": id} if id else {}) for i, city in enumerate(cities)]  # fmt: skip
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run("generate", "--augment", tmp_path / "a.jsonl", "--count", "24", "--output", tmp_path / "more.jsonl")
+    made = rows(tmp_path / "more.jsonl")
+    assert len({row["id"] for row in made}) == 24
+    if id:
+        assert {row["id"] for row in made} == {f"doc~{i}" for i in range(1, 25)}
+        return
+    assert all(int(row["id"].partition("~")[0]) == int(row["text"].split()[1]) + 1 for row in made)
+    run("split", tmp_path / "more.jsonl", "--group-by", "id", "--size", "dev=8", "--output", tmp_path / "parts")
+    frames = [
+        {row["text"].split()[1] for row in rows(tmp_path / "parts" / f"{name}.jsonl")} for name in ("train", "dev")
+    ]
+    assert frames[0].isdisjoint(frames[1]) and len(frames[1]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,6 +1,7 @@
 """A data file -> the files of its parts or folds; splitting.py says which row goes where."""
 
 import json
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from weebill.interchange import Losses, Row
 from weebill.json_lines import json_rows, spans_object
 from weebill.schema import Utterance
 from weebill.splitting import split_rows, template_key
+
+_AUGMENTED = re.compile(r"~\d+$")  # of an id: the source's, and which of its copies
 
 
 @dataclass
@@ -53,7 +56,8 @@ def split_file(
         data: All rows to split; each gets its part as "split".
         sizes: Rows by part; they add up to all rows.
         output: Folder, made if need be.
-        group_by: "id", "template" or a field of the lines: rows with the same value stay in one part.
+        group_by: "id", "template" or a field of the lines: rows with the same value stay in one part, and with "id"
+            those that were augmented from one row.
         seed: See `splitting.split_rows`.
 
     Raises:
@@ -112,6 +116,8 @@ def _groups(data: SplitData, group_by: str) -> list[Hashable]:
         if value is None:
             raise ConfigError(f"{utterance.source}: expected a field {group_by!r} to group by, got "
                               f"{', '.join(sorted(line))}; correct --group-by")  # fmt: skip
+        if group_by == "id" and isinstance(value, str):
+            value = _AUGMENTED.sub("", value)
         found.append(json.dumps(value, sort_keys=True))
     return found
 
