@@ -27,6 +27,7 @@ FLOORS = [
         "normalize",
     },
     {
+        "showing",
         "recipe_files",
         "bpe",
         "tags",

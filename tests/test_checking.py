@@ -1,5 +1,6 @@
 """Checks of data: every kind of mistake is found where it was planted, nothing in clean data, and mending mends it."""
 
+import io
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from weebill import check_report, formats
@@ -20,6 +22,7 @@ from weebill.interchange import Losses, Row, Span
 from weebill.label_checks import _edits, typos
 from weebill.mending import mend, mended
 from weebill.pairs import PAIR_FORMATS
+from weebill.showing import excerpt
 from weebill.templates import generate
 from weebill.tokenizer import Tokenizer
 
@@ -294,6 +297,50 @@ def test_the_page_is_whole_and_escapes_what_it_shows(tmp_path):
     shown = "".join(page.texts)
     assert "<script>alert(1)</script>" in shown and "U+200B" in shown and "<b>" in shown
     assert "<script" not in check_report.page(report)
+
+
+HOSTILE = "\x1b[31m\x07\x00\u202e"
+
+
+def test_nothing_in_the_data_reaches_the_terminal_as_a_command(tmp_path):
+    """Codes of terminals, and a sign that turns the line around, are shown by their codes, by every command."""
+    data, conll = tmp_path / "x.jsonl", tmp_path / "x.conll"
+    rows = [Row(f"play {HOSTILE} jazz", (f"in{HOSTILE}",), (Span(5, 9, f"g{HOSTILE}", role=f"{HOSTILE}r"),),
+                extra={f"k{HOSTILE}": 1}, id=str(i), split=f"{HOSTILE}s") for i in range(4)]  # fmt: skip
+    formats.write(data, [*rows, replace(rows[0], intents=("other",)), Row("hi", ("x",), ())], "spans", Losses())
+    html = tmp_path / "r.html"
+    for arguments in (["check", data, "--html", html, "--fix", tmp_path / "clean.jsonl"],
+                      ["convert", data, "--output", conll, "--to", "conll"],
+                      ["split", data, "--output", tmp_path / "parts", "--size", "dev=1"]):  # fmt: skip
+        run = CliRunner().invoke(app, ["data", *map(str, arguments)])
+        assert run.exit_code == 0, run.exception
+        assert not set(HOSTILE[:1] + HOSTILE[-3:]) & set(run.output), arguments
+        assert r"\x1b[31m\x07\x00\u202e" in run.output, arguments
+    assert not set("\x1b\x07\x00\u202e") & set(html.read_text())
+
+
+def test_of_a_long_text_a_part_is_shown(tmp_path):
+    long = "word " * 40_000
+    report = _check(tmp_path, _row(long + "at nine", (len(long) + 3, len(long) + 7, "time")), _row(long + "at nine"))
+    lines = [part for part in check_report.terminal(report)]
+    console = Console(width=200, file=io.StringIO())
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    shown = console.file.getvalue()
+    assert max(map(len, shown.split("\n"))) < 1_000 and "word at nine(time)" in shown and "…" in shown
+    assert len(check_report.page(report)) < 60_000 and "nine<i>time</i>" in check_report.page(report)
+
+
+@given(text=st.text(max_size=30), data=st.data(), limit=st.integers(4, 20))
+def test_an_excerpt_keeps_its_spans_where_they_were(text, data, limit):
+    edges = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=4)))
+    spans = [Span(a, b, f"{a}") for a, b in zip(edges[::2], edges[1::2], strict=False)]
+    part, kept = excerpt(text, spans, limit)
+    assert len(part) <= limit + 1 or part == text
+    assert bool(kept) == bool(spans)
+    for span in kept:
+        whole = next(s for s in spans if s.label == span.label)
+        assert text[whole.start : whole.end].find(part[span.start : span.end]) >= 0 and span.start < span.end
 
 
 def test_the_command_reports_mends_and_fails_on_request(tmp_path):

@@ -10,7 +10,7 @@ from weebill.conversion import title
 from weebill.copies import TYPO_TEXTS, Case, Copies
 from weebill.errors import DataError
 from weebill.findings import KINDS, SHOWN_EXAMPLES, DataReport, Ledger
-from weebill.interchange import Row
+from weebill.interchange import Row, short
 from weebill.label_checks import Labels, report_rows
 from weebill.pairs import holds_pairs
 from weebill.row_checks import RowChecks
@@ -125,7 +125,7 @@ def _report_cases(ledger: Ledger, cases: Sequence[Case], copies: Copies, shown: 
         examples = [shown[i] for i in case.rows[:SHOWN_EXAMPLES] if i in shown]
         message = f"{KINDS[case.kind].title}{', ' + case.why if case.why else ''}"
         if conflict and examples and seen[case.kind] <= SHOWN_CASES:
-            message = f"{examples[0].text!r}: " + _readings(case.kind, examples)
+            message = f"{short(examples[0].text)}: " + _readings(case.kind, examples)
         places = [copies.place(i) for i in case.rows[: 2 * SHOWN_EXAMPLES]]
         ledger.add_case(case.kind, message, case.count, examples, places)
     if copies.typos_cut_short:

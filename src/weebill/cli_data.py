@@ -40,10 +40,11 @@ def convert(
     """
     from weebill.conversion import convert as run
     from weebill.report import counted
+    from weebill.showing import shown
 
     done = run(input, output, format, to, split, lambda items: counted(items, console, "converting", Counter()))
     for line in done.lines():
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.print(shown(line), soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command()
@@ -77,6 +78,7 @@ def check(
     from weebill.mending import mend
     from weebill.report import counted
     from weebill.schema import ModelTokenizer
+    from weebill.showing import shown
     from weebill.tokenizer import Tokenizer
 
     if fail_on not in (None, "error", "warning"):
@@ -109,6 +111,6 @@ def check(
                   highlight=False)  # fmt: skip
     if fix:
         for line in mend(input[0], fix, format, lambda rows, what: counted(rows, console, what, seen)):
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
+            console.print(shown(line), soft_wrap=True, highlight=False, markup=False)
     if fail_on and (report.count("error") or (fail_on == "warning" and report.count("warning"))):
         raise typer.Exit(1)

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from weebill.errors import ConfigError
 from weebill.files import write_whole
+from weebill.showing import shown
 
 if TYPE_CHECKING:
     from weebill.schema import Utterance
 
 data_app = typer.Typer(help="Split, generate and fetch data.", no_args_is_help=True, rich_markup_mode="markdown")
 console = Console(stderr=True)
+_LABEL_CHARACTERS = 60  # shown of a label
 
 Format = Annotated[str | None, typer.Option(help="Of the data; default: guessed.")]
 OnlySplit = Annotated[str | None, typer.Option(help="Use only this split of the data.")]
@@ -103,12 +106,14 @@ def _print_shares(utterances: "Sequence[Utterance]", names: Sequence[str], parts
             if off > worst:
                 worst, worst_label = off, f"{share.label} in {name}"
             if count == 0:
-                missing.append(f"{share.label} in {name}")
-        table.add_row(share.label, f"{share.total:,}", *cells)
+                missing.append(f"{shown(share.label, _LABEL_CHARACTERS)} in {name}")
+        table.add_row(Text(shown(share.label, _LABEL_CHARACTERS)), f"{share.total:,}", *cells)
     Console().print(table)
     if missing:
-        console.print(f"labels that a part has no row of: {', '.join(missing)}", style="yellow", highlight=False)
-    console.print(f"no label is further than {worst:.1f} rows from its share ({worst_label})", highlight=False)
+        lacking = shown(", ".join(missing))
+        console.print(f"labels that a part has no row of: {lacking}", style="yellow", highlight=False, markup=False)
+    console.print(f"no label is further than {worst:.1f} rows from its share ({shown(worst_label, _LABEL_CHARACTERS)})",
+                  highlight=False, markup=False)  # fmt: skip
 
 
 @data_app.command()
@@ -258,7 +263,7 @@ def fetch(
     from weebill.download import cache_folder
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(shown(text, lines=True), highlight=False, soft_wrap=True, markup=False)
 
     where = cache_folder(cache)
     if name == "wikipedia":

@@ -136,8 +136,9 @@ def checked_entities(spans: Sequence[Span], text: str, where: str) -> tuple[Enti
         span = f"span {entity.start}–{entity.end} ({entity.label})"
         covered = text[entity.start : entity.end]
         if covered != covered.strip():
-            raise DataError(f"{where}: expected spans that start and end on a visible character, got {span} over "
-                            f"{covered!r}; leave out the white space, as `weebill data check --fix` does")  # fmt: skip
+            raise DataError(f"{where}: expected spans that start and end on a visible character, got {span} "
+                            f"over {short(covered)}; leave out the white space, as `weebill data check --fix` "
+                            f"does")  # fmt: skip
         if entity.label.split() != [entity.label]:
             raise DataError(f"{where}: expected a label without white space, got {entity.label!r}; rename it")
         if i and ordered[i - 1].end > entity.start:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from weebill.errors import DataError
 from weebill.files import numbered_lines, write_lines_whole
-from weebill.interchange import Losses
+from weebill.interchange import Losses, short
 from weebill.schema import ScoredPair
 from weebill.word_files import is_conll
 
@@ -207,8 +207,8 @@ def _read_columns(path: Path) -> Iterator[ScoredPair]:
         yield _pair(fields[0], fields[1], 1.0, where)
         if width == 3:
             if fields[1] == fields[2]:
-                raise DataError(f"{where}: expected a negative that differs from the positive, got {fields[1]!r} as "
-                                f"both; correct or remove the line")  # fmt: skip
+                raise DataError(f"{where}: expected a negative that differs from the positive, got {short(fields[1])} "
+                                f"as both; correct or remove the line")  # fmt: skip
             yield _pair(fields[0], fields[2], 0.0, where)
 
 
@@ -251,7 +251,7 @@ def _pair(a: str, b: str, score: float, where: str, published: bool = False) -> 
         raise DataError(f"{where}: expected two texts, got an empty {place} one; correct or remove the line")
     if a == b and not (published and score == 1):
         what = "the same text twice" + (f" scored {score:g} of 1" if score < 1 else "")
-        raise DataError(f"{where}: expected two different texts, got {what}: {a!r}; correct or remove the line")
+        raise DataError(f"{where}: expected two different texts, got {what}: {short(a)}; correct or remove the line")
     return ScoredPair(a, b, score, where)
 
 
