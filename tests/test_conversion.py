@@ -459,6 +459,29 @@ def test_pairs_come_back(pairs, tmp_path):
         assert [p.score for p in back] == pytest.approx([p.score for p in held])
 
 
+@pytest.mark.parametrize(
+    ("name", "body", "losses"),
+    [
+        ("sts.csv", "main\tMSRvid\t\t7\t5.0\ta b\tc d\nmain\tx\t2012\t8\t0.0\ta\tb\tCC\n",
+         {"genre": 2, "file": 2, "year": 1, "id": 2, "fields behind the texts": 1}),
+        ("q.tsv", "id\tqid1\tquestion1\tquestion2\tis_duplicate\n1\t\ta?\tb?\t1\n2\t5\tc?\td?\t0\n",
+         {"id": 2, "qid1": 1}),
+    ],
+)  # fmt: skip
+def test_what_pairs_cannot_hold_is_listed(name, body, losses, tmp_path):
+    (tmp_path / name).write_text(body)
+    done = convert(tmp_path / name, tmp_path / "p.jsonl")
+    assert done.losses.counts == {f"{what} of a row left out": count for what, count in losses.items()}
+    assert done.written == done.rows == 2
+
+
+def test_triplets_become_pairs_and_that_is_said(tmp_path):
+    (tmp_path / "t.tsv").write_text("anchor\tpositive\tnegative\na\tb\tc\n")
+    done = convert(tmp_path / "t.tsv", tmp_path / "p.csv")
+    assert f"triplet written as two pairs, scored 1 and 0: 1 ({tmp_path / 't.tsv'}:2)" in "\n".join(done.lines())
+    assert (tmp_path / "p.csv").read_text() == "sentence1,sentence2,score\na,b,1.0\na,c,0.0\n"
+
+
 @pytest.mark.parametrize("format", list(SUFFIX))
 def test_commands_read_every_format_alike(format, tmp_path):
     rows = [

@@ -90,7 +90,8 @@ def convert(
     if are_pairs:
         if split is not None:
             raise DataError(f"--split: expected none, as pairs have no splits, got {split!r}; leave it out")
-        pairs.write_pairs(target, watched(_counted(pairs.stream_pairs(source, found), done)), wanted, done.losses)
+        rows = watched(_counted(pairs.stream_pairs(source, found, done.losses), done))
+        pairs.write_pairs(target, rows, wanted, done.losses)
     else:
         items = formats.stream(source, found, split)
         if split is not None and "split" not in formats.FORMATS[wanted].holds:

@@ -14,6 +14,7 @@ from weebill.word_files import is_conll
 
 STS_COLUMNS = 7  # genre, file, year, id, score, sentence1, sentence2; some rows carry more
 STS_SCALE = 5.0
+_STS_NAMES = ("genre", "file", "year", "id")  # of the columns before the score
 _COLUMN_NAMES = {
     "anchor", "positive", "negative", "query", "answer", "question", "sentence", "score", "label", "similarity",
     *(f"{name}{mark}{number}" for name in ("sentence", "text", "question") for mark in ("", "_") for number in (1, 2)),
@@ -40,12 +41,12 @@ def read_pairs(path: Path | str, format: str | None = None) -> list[ScoredPair]:
     return list(stream_pairs(Path(path), format))
 
 
-def stream_pairs(path: Path, format: str | None = None) -> Iterator[ScoredPair]:
-    """Yield the pairs of a file, as `read_pairs` returns them."""
+def stream_pairs(path: Path, format: str | None = None, losses: Losses | None = None) -> Iterator[ScoredPair]:
+    """Yield the pairs of a file, as `read_pairs` returns them; what else a row says is added to `losses`."""
     format = format or guess_pairs(path)
     if format not in _READERS:
         raise DataError(f"format: expected one of {', '.join(PAIR_FORMATS)}, got {format!r}; correct data.format")
-    return _READERS[format](path)
+    return _READERS[format](path, Losses() if losses is None else losses)
 
 
 def write_pairs(path: Path, pairs: Iterable[ScoredPair], format: str, losses: Losses) -> None:
@@ -148,7 +149,7 @@ def guess_pairs(path: Path) -> str:
     return "sts" if len(fields) >= STS_COLUMNS else "pairs"
 
 
-def _read_sts(path: Path) -> Iterator[ScoredPair]:
+def _read_sts(path: Path, losses: Losses) -> Iterator[ScoredPair]:
     for number, line in numbered_lines(path):
         fields = line.split("\t")
         where = f"{path}:{number}"
@@ -156,12 +157,17 @@ def _read_sts(path: Path) -> Iterator[ScoredPair]:
             raise DataError(f"{where}: expected at least {STS_COLUMNS} fields separated by tabs, got {len(fields)}; "
                             f"correct the line")  # fmt: skip
         score = _number(fields[4], STS_SCALE, where)
+        for name, value in zip(_STS_NAMES, fields, strict=False):
+            if value:
+                losses.add(f"{name} of a row left out", where)
+        if len(fields) > STS_COLUMNS:
+            losses.add("fields behind the texts of a row left out", where)
         yield _pair(fields[5], fields[6], score / STS_SCALE, where, published=True)
 
 
-def _read_qqp(path: Path) -> Iterator[ScoredPair]:
+def _read_qqp(path: Path, losses: Losses) -> Iterator[ScoredPair]:
     reader = csv.reader((line + "\n" for _, line in numbered_lines(path)), delimiter="\t", strict=True)
-    columns: list[int] = []
+    columns, others = list[int](), dict[int, str]()
     try:
         for fields in reader:
             where = f"{path}:{reader.line_num}"
@@ -170,6 +176,7 @@ def _read_qqp(path: Path) -> Iterator[ScoredPair]:
                     raise DataError(f"{where}: expected a header with {', '.join(QQP_COLUMNS)}, got {fields}; name the "
                                     f"columns so")  # fmt: skip
                 columns = [fields.index(name) for name in QQP_COLUMNS]
+                others = {i: name for i, name in enumerate(fields) if name not in QQP_COLUMNS}
                 continue
             if len(fields) <= max(columns):
                 raise DataError(f"{where}: expected at least {max(columns) + 1} fields separated by tabs, got "
@@ -177,13 +184,16 @@ def _read_qqp(path: Path) -> Iterator[ScoredPair]:
             a, b, label = (fields[column] for column in columns)
             if label not in ("0", "1"):
                 raise DataError(f"{where}: expected is_duplicate 0 or 1, got {label!r}; correct the line")
+            for column, name in others.items():
+                if fields[column : column + 1] not in ([], [""]):
+                    losses.add(f"{name} of a row left out", where)
             yield _pair(a, b, float(label), where, published=True)
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: expected tab-separated fields with CSV quoting, got {error}; "
                         f"correct the quotes") from error  # fmt: skip
 
 
-def _read_columns(path: Path) -> Iterator[ScoredPair]:
+def _read_columns(path: Path, losses: Losses) -> Iterator[ScoredPair]:
     scored: bool | None = None  # does the third column hold scores? decided by the first row
     width = 0
     for number, (where, fields) in enumerate(_ROWS[_kind(path)](path)):
@@ -209,6 +219,7 @@ def _read_columns(path: Path) -> Iterator[ScoredPair]:
             if fields[1] == fields[2]:
                 raise DataError(f"{where}: expected a negative that differs from the positive, got {short(fields[1])} "
                                 f"as both; correct or remove the line")  # fmt: skip
+            losses.add("triplet written as two pairs, scored 1 and 0", where)
             yield _pair(fields[0], fields[2], 0.0, where)
 
 
@@ -255,7 +266,7 @@ def _pair(a: str, b: str, score: float, where: str, published: bool = False) -> 
     return ScoredPair(a, b, score, where)
 
 
-_READERS: dict[str, Callable[[Path], Iterator[ScoredPair]]] = {
+_READERS: dict[str, Callable[[Path, Losses], Iterator[ScoredPair]]] = {
     "sts": _read_sts,
     "qqp": _read_qqp,
     "pairs": _read_columns,
