@@ -284,6 +284,20 @@ def test_a_part_that_would_be_empty_is_an_error(tmp_path, options):
     assert not (tmp_path / "out").exists()
 
 
+def test_pairs_are_not_split_nor_augmented(tmp_path):
+    (tmp_path / "sts-dev.csv").write_text("main\tx\t2012\t1\t5.0\ta\tb\n" * 30)
+    (tmp_path / "mine.csv").write_text("text,intent\nbye,bye\n")
+    for name, got in (
+        ("sts-dev.csv", r"got pairs"),
+        ("mine.csv", r"got pairs, as a \.csv is read; write a text and its"),
+    ):
+        for command in (["split"], ["check"], ["generate", "--augment"]):
+            output = [] if command == ["check"] else ["--output", tmp_path / "out"]
+            with pytest.raises(DataError, match=rf"^.*{name}: expected labelled utterances, {got}") as error:
+                run(*command, tmp_path / name, *output)
+            assert "\n" not in str(error.value)
+
+
 def test_data_are_never_written_over(labelled, tmp_path):
     before = labelled.read_bytes()
     with pytest.raises(ConfigError, match=r"--output: expected another place than what is read, .*got .*all\.jsonl"):

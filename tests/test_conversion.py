@@ -263,6 +263,10 @@ def test_tagging_schemes_by_hand(scheme, tmp_path):
         ("a b c d e f", None, spans, f"{path}:3"), ("g", ("b",), (), f"{path}:10")
     ]  # fmt: skip
     assert scheme_of(path) == scheme
+    if scheme == "BILOU":
+        bioes = path.with_name("bioes")
+        bioes.write_text(path.read_text().replace(" L-", " E-").replace(" U-", " S-"))
+        assert scheme_of(bioes) == "BIOES" and [r.spans for r in formats.stream(bioes)][0] == spans
     target = {"BIO": "conll", "IOB1": "conll-iob1", "BILOU": "conll-bilou"}[scheme]
     formats.write(tmp_path / "y", formats.stream(path), target, Losses())
     written = (tmp_path / "y").read_text().split("\n\n")[0]
@@ -420,7 +424,7 @@ def test_splits_become_folders_and_gz_is_the_same_each_time(tmp_path):
     formats.write(tmp_path / "bio", rows, "bio", Losses())
     assert (tmp_path / "bio" / "train" / "seq.out").read_text() == "B-t O\n"
     assert [(r.text, r.split) for r in formats.stream(tmp_path / "bio", split="dev")] == [("c", "dev")]
-    with pytest.raises(DataError, match="expected rows with a split, or none with one, got both"):
+    with pytest.raises(DataError, match=r"expected rows with a split, .* got both; give every row a split in"):
         formats.write(tmp_path / "mixed", [*rows, Row("d", ("x",), ())], "bio", Losses())
     with pytest.raises(DataError, match=r"expected a split whose name can be a folder's, got '../x'"):
         formats.write(tmp_path / "out", [replace(rows[0], split="../x")], "bio", Losses())
@@ -457,6 +461,28 @@ def test_pairs_come_back(pairs, tmp_path):
         back = read_pairs(tmp_path / name, format) if held else []
         assert [(p.a, p.b) for p in back] == [(p.a, p.b) for p in held]
         assert [p.score for p in back] == pytest.approx([p.score for p in held])
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("nlu.md", "## intent:greet\n- hi\n", r"nlu\.md: expected data in a format that is read \(spans, massive, bio, .*"
+         r"got none of them, as the first line is '## intent:greet'; Rasa 2's `rasa data convert nlu` makes YAML"),
+        ("nlu.txt", "hello\nthere\n", r"first line is 'hello'; name its --format, or convert it"),
+    ],
+)  # fmt: skip
+def test_a_format_that_is_not_read_is_said(name, body, message, tmp_path):
+    (tmp_path / name).write_text(body)
+    with pytest.raises(DataError, match=message):
+        convert(tmp_path / name, tmp_path / "x.jsonl")
+    with pytest.raises(DataError, match=message):
+        formats.read_utterances(tmp_path / name)
+
+
+@pytest.mark.parametrize("header", ["a,b,score", "sentence_1,sentence_2,similarity"])
+def test_names_of_columns_are_no_pair(header, tmp_path):
+    (tmp_path / "p.csv").write_text(f"{header}\nx,y,0.5\n")
+    assert [(p.a, p.b, p.score) for p in read_pairs(tmp_path / "p.csv")] == [("x", "y", 0.5)]
 
 
 @pytest.mark.parametrize(

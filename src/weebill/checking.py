@@ -12,7 +12,7 @@ from weebill.errors import DataError
 from weebill.findings import KINDS, SHOWN_EXAMPLES, DataReport, Ledger
 from weebill.interchange import Row, short
 from weebill.label_checks import Labels, report_rows
-from weebill.pairs import holds_pairs
+from weebill.pairs import utterances_only
 from weebill.row_checks import RowChecks
 from weebill.schema import ModelTokenizer
 from weebill.value_checks import Values
@@ -43,8 +43,7 @@ def check(
         DataError: a file that is missing, empty, no text, or holds pairs.
     """
     for path in inputs:
-        if path.exists() and holds_pairs(path, format):
-            raise DataError(f"{path}: expected labelled utterances, got pairs; check one file of utterances")
+        utterances_only(path, format)
     found = {str(path): format or formats.guess(path) for path in inputs if path.exists()}
     ledger = Ledger()
     rows = RowChecks(ledger, tokenizer, max_seq_len)

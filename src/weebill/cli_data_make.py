@@ -161,6 +161,7 @@ def generate(
     from weebill.formats import read_utterances, refuse_overwriting, span_row
     from weebill.generator import draw_utterances
     from weebill.grammar import read_grammar
+    from weebill.pairs import utterances_only
     from weebill.swapping import augment as swap_values
     from weebill.templates import load_grammar
 
@@ -172,6 +173,7 @@ def generate(
                           "leave them out")  # fmt: skip
     source = None if grammar is None else load_grammar() if grammar == "embedded" else read_grammar(Path(grammar))
     if augment:
+        utterances_only(augment, format)
         if output and augment.exists():
             refuse_overwriting("--output", output, augment, format)
         drawn = {"": swap_values(read_utterances(augment, format=format, split=split), _one_count(count), seed,

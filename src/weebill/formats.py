@@ -15,7 +15,7 @@ from typing import Any
 from weebill import json_lines, rasa_files, spacy_tuples, word_files
 from weebill.errors import ConfigError, DataError
 from weebill.files import numbered_lines, write_lines_whole
-from weebill.interchange import Block, Item, Losses, OnError, Row, Span
+from weebill.interchange import Block, Item, Losses, OnError, Row, Span, short
 from weebill.schema import Utterance
 
 _LOG = logging.getLogger("weebill")
@@ -318,7 +318,11 @@ def _fit_spans(row: Row, format: Format, losses: Losses) -> tuple[Span, ...]:
 
 
 def guess(path: Path) -> str:
-    """Return the format of a file or folder by its name and its beginning; "spans" when nothing speaks for another."""
+    """Return the format of a file or folder by its name and its beginning.
+
+    Raises:
+        DataError: nothing speaks for any of FORMATS.
+    """
     if path.is_dir():
         return "rasa" if rasa_files.yaml_files(path) and not word_files.split_folders(path) else "bio"
     ending = Path(path.name.removesuffix(".gz")).suffix
@@ -335,7 +339,13 @@ def guess(path: Path) -> str:
         return "spacy"
     if first.startswith(("version:", "nlu:")):
         return "rasa"
-    return "conll" if word_files.is_conll(path) else "spans"
+    if word_files.is_conll(path):
+        return "conll"
+    if not first or ending in _NAMED["spans"]:  # which has lines that are wrong
+        return "spans"
+    markdown = "Rasa 2's `rasa data convert nlu` makes YAML of its Markdown" if ending == ".md" else "name its --format"
+    raise DataError(f"{path}: expected data in a format that is read ({', '.join(FORMATS)}), got none of them, as the "
+                    f"first line is {short(first)}; {markdown}, or convert it")  # fmt: skip
 
 
 def format_to_write(path: Path) -> str:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from weebill.errors import DataError
@@ -19,6 +19,9 @@ _COLUMN_NAMES = {
     "anchor", "positive", "negative", "query", "answer", "question", "sentence", "score", "label", "similarity",
     *(f"{name}{mark}{number}" for name in ("sentence", "text", "question") for mark in ("", "_") for number in (1, 2)),
 }  # fmt: skip
+_TEXT_COLUMNS = {"text", "utterance", "intent", "category", "class", "spans", "entities"}  # of labelled utterances
+LABELLED = ('write a text and its labels as a JSON line, {"text": "bye", "intent": "goodbye"}, or as another format of '
+            "utterances: Rasa YAML, CoNLL, seq.in, MASSIVE, spaCy")  # fmt: skip
 QQP_COLUMNS = ("question1", "question2", "is_duplicate")
 
 
@@ -111,6 +114,17 @@ def holds_pairs(path: Path, format: str | None) -> bool:
     return format in PAIR_FORMATS or (format is None and path.is_file() and is_pair_file(path))
 
 
+def utterances_only(path: Path, format: str | None = None) -> None:
+    """Refuse pairs where labelled utterances are wanted.
+
+    Raises:
+        DataError: the data are pairs; what labelled utterances look like is said.
+    """
+    if path.exists() and holds_pairs(path, format):
+        why = ", as a .csv is read" if _ending(path) == "csv" else ""
+        raise DataError(f"{path}: expected labelled utterances, got pairs{why}; {LABELLED}")
+
+
 def is_pair_file(path: Path) -> bool:
     """Return whether a file looks like pairs: .csv, tabs in its first line, or JSON lines that are no utterances.
 
@@ -197,7 +211,7 @@ def _read_columns(path: Path, losses: Losses) -> Iterator[ScoredPair]:
     scored: bool | None = None  # does the third column hold scores? decided by the first row
     width = 0
     for number, (where, fields) in enumerate(_ROWS[_kind(path)](path)):
-        if number == 0 and {f.strip().lower() for f in fields} <= _COLUMN_NAMES:
+        if number == 0 and _names_columns(fields, where):
             continue
         width = width or len(fields)
         if len(fields) not in (2, 3) or len(fields) != width:
@@ -209,8 +223,9 @@ def _read_columns(path: Path, losses: Losses) -> Iterator[ScoredPair]:
         if width == 3 and scored is None:
             scored = _is_number(fields[2])
         elif number == 1 and width == 3 and not scored and _is_number(fields[2]):
-            raise DataError(f"{where}: expected a negative text as on line 1, got the number {fields[2]!r}; remove "
-                            f"line 1 if it names the columns")  # fmt: skip
+            raise DataError(f"{where}: expected a negative text in field 3, as on line 1, got the number "
+                            f"{fields[2]!r}; if line 1 names the columns, call them sentence1, sentence2 and score, or "
+                            f"remove it")  # fmt: skip
         if scored:
             yield _pair(fields[0], fields[1], _number(fields[2], 1.0, where), where)
             continue
@@ -221,6 +236,21 @@ def _read_columns(path: Path, losses: Losses) -> Iterator[ScoredPair]:
                                 f"as both; correct or remove the line")  # fmt: skip
             losses.add("triplet written as two pairs, scored 1 and 0", where)
             yield _pair(fields[0], fields[2], 0.0, where)
+
+
+def _names_columns(fields: Sequence[str], where: str) -> bool:
+    """Return whether a first row is no pair but the names of columns.
+
+    Raises:
+        DataError: the names are those of labelled utterances.
+    """
+    names = {field.strip().lower() for field in fields}
+    if names <= _COLUMN_NAMES or ({"a", "b"} < names and names <= _COLUMN_NAMES | {"a", "b"}):
+        return True
+    if names & _TEXT_COLUMNS and names <= _COLUMN_NAMES | _TEXT_COLUMNS | {"id", "labels"}:
+        raise DataError(f"{where}: expected pairs of texts, as columns are read, got the columns "
+                        f"{', '.join(fields)}; {LABELLED}")  # fmt: skip
+    return False
 
 
 def _tab_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -262,7 +292,10 @@ def _pair(a: str, b: str, score: float, where: str, published: bool = False) -> 
         raise DataError(f"{where}: expected two texts, got an empty {place} one; correct or remove the line")
     if a == b and not (published and score == 1):
         what = "the same text twice" + (f" scored {score:g} of 1" if score < 1 else "")
-        raise DataError(f"{where}: expected two different texts, got {what}: {short(a)}; correct or remove the line")
+        raise DataError(
+            f"{where}: expected two different texts, got {what}: {short(a)}; correct or remove the line"
+            + ("" if published else ", or, if the second column is no text but a label, " + LABELLED)
+        )
     return ScoredPair(a, b, score, where)
 
 

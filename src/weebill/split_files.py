@@ -12,6 +12,7 @@ from weebill.errors import ConfigError, DataError
 from weebill.files import write_together
 from weebill.interchange import Losses, Row
 from weebill.json_lines import json_rows, spans_object
+from weebill.pairs import utterances_only
 from weebill.schema import Utterance
 from weebill.splitting import split_rows, template_key
 
@@ -35,6 +36,7 @@ def read_to_split(path: Path, format: str | None = None, split: str | None = Non
     Raises:
         DataError: as `formats.read_utterances`.
     """
+    utterances_only(path, format)
     data = SplitData(path, format or (formats.guess(path) if path.exists() else "spans"))
     with formats.every_problem_named(path, format, split):
         for row in formats.fitted(formats.stream(path, format, split), "spans", data.losses):

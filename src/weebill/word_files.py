@@ -18,7 +18,7 @@ from weebill.files import numbered_lines, writing_together
 from weebill.interchange import Doubt, Losses, OnError, Row, Span, report_or_raise, short
 from weebill.tags import OUTSIDE, spans_from_tags
 
-Scheme = Literal["BIO", "IOB1", "BILOU"]
+Scheme = Literal["BIO", "IOB1", "BILOU"]  # that is written
 FOLDER_FILES = ("seq.in", "seq.out", "label")
 _WORD = re.compile(r"\S+")
 _BIO_TAG = re.compile(r"O|[BI]-\S+")
@@ -123,8 +123,9 @@ def write_folder(rows: Iterable[Row], folder: Path, losses: Losses) -> None:
         for row in rows:
             if row.split not in files:
                 if None in files or (files and row.split is None):
-                    raise DataError(f"{row.source}: expected rows with a split, or none with one, got both; name "
-                                    f"--split to choose some rows")  # fmt: skip
+                    raise DataError(f"{row.source}: expected rows with a split, or none with one, got both; give every "
+                                    f"row a split in the data, or name one with --split and leave out the others and "
+                                    f"the rows without")  # fmt: skip
                 if row.split is not None and Path(row.split).name != row.split:
                     raise DataError(f"{row.source}: expected a split whose name can be a folder's, got {row.split!r}; "
                                     f"rename it")  # fmt: skip
@@ -244,7 +245,7 @@ def is_conll(path: Path) -> bool:
     return found > 0
 
 
-def scheme_of(path: Path) -> Scheme:
+def scheme_of(path: Path) -> Literal["BIO", "IOB1", "BILOU", "BIOES"]:
     """Return the tagging scheme that the beginning of a CoNLL file shows."""
     before, prefixes, begins = OUTSIDE, set(), {"B": False, "I": False}
     for _, line in islice(numbered_lines(path, "replace"), _SCHEME_LINES):
@@ -255,7 +256,7 @@ def scheme_of(path: Path) -> Scheme:
             begins[tag[0]] = True
         before = tag
     if prefixes & {"L", "U", "E", "S"}:
-        return "BILOU"
+        return "BIOES" if prefixes & {"E", "S"} else "BILOU"
     return "IOB1" if begins["I"] and not begins["B"] else "BIO"
 
 
