@@ -81,6 +81,7 @@ PLANTED = {
     "text-white-space": ([_row("at nine ")], [1], ""),
     "odd-space": ([_row("at\u00a0nine")], [1], "U+00A0 no-break space"),
     "invisible-character": ([_row("at \u200bnine")], [1], "U+200B zero width space"),
+    "odd-character": ([_row("to p\u0430ris")], [1], "U+0430 cyrillic small letter a"),
     "broken-character": ([_row("at caf\ufffd")], [1], "U+FFFD replacement character"),
     "mojibake": ([_row("at cafÃ©")], [1], ""),
     "not-composed": ([_row("at cafe\u0301")], [1], ""),
@@ -188,6 +189,33 @@ def test_rows_that_cannot_be_read_are_findings_and_the_rest_is_checked(tmp_path)
     assert sorted(place for f in malformed for place in f.places) == [f"{path}:{line}" for line in (2, 3, 4)]
     assert [f.places for f in report.findings if f.kind == "broken-character"] == [[f"{path}:5"]]
     assert report.rows == {"all": 2}
+
+
+def test_odd_characters(tmp_path):
+    clean = ["в москву", "USB-порт", "SMSки", "αβγ", "10 µm", "straße"]
+    assert not [f for f in _check(tmp_path, *map(_row, clean)).findings if f.kind == "odd-character"]
+    found = _check(tmp_path, _row("at \uff19 am"), _row("sh\u03bfw \u0391B")).findings
+    assert {f.message for f in found if f.kind == "odd-character"} == {
+        "U+FF19 fullwidth digit nine", "U+03BF greek small letter omicron", "U+0391 greek capital letter alpha",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_leakage_is_the_same_in_any_order_of_files(order, tmp_path):
+    """A text in both splits, and one a letter apart in one of them; and copies that differ in case and signs."""
+    for name, texts in (("train", ["wake me tomorrow", "wake me tomorow", "at nine!", "At nine", "at NINE"]),
+                        ("dev", ["wake me tomorrow", "at nine!", "at nine."])):  # fmt: skip
+        formats.write(tmp_path / f"{name}.jsonl", map(_row, texts), "spans", Losses())
+    paths = [tmp_path / "train.jsonl", tmp_path / "dev.jsonl"]
+    report = check([paths[i] for i in order], TOKENIZER, 32)
+    assert {(f.message, f.count) for f in report.findings if "leak" in f.kind} == {
+        ("texts in more than one split", 2),
+        ("nearly the same texts in more than one split, but for one letter", 1),
+        ("nearly the same texts in more than one split, but for case, accents, spacing or punctuation", 3),
+    }  # fmt: skip
+    for finding in report.findings:
+        if finding.kind == "near-leakage":
+            assert len({row.source.rpartition(":")[0] for row in finding.examples}) == 2
 
 
 def test_of_few_labels_one_that_is_there_once_may_be_a_typo():

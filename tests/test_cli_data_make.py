@@ -4,6 +4,9 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -258,6 +261,10 @@ def test_split_keeps_what_the_lines_hold_and_lists_the_rest(tmp_path):
         (["--size", "dev=0.1", "--folds", "3"], "expected --size or --folds, got both"),
         (["--folds", "1"], "--folds: expected 2 to 200, one row a fold or more, got 1"),
         (["--size", "dev"], "--size expects NAME=FRACTION or NAME=COUNT, got 'dev'; as in dev=0.1"),
+        (
+            ["--size", "dev=1.0"],
+            "--size expects a fraction below 1 or a whole count, got 'dev=1.0'; as in dev=0.1",
+        ),
         (["--size", "a/b=3"], "--size expects a NAME that can be a file's, got 'a/b'"),
         (
             ["--group-by", "talker"],
@@ -282,6 +289,23 @@ def test_a_part_that_would_be_empty_is_an_error(tmp_path, options):
     with pytest.raises(DataError, match=r"one text or speaker stay .*fewer parts, or another --group-by, collect"):
         run("split", data, *options, "--group-by", "speaker", "--output", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_command_leaves_no_unfinished_file(tmp_path):
+    if sys.platform == "win32":
+        pytest.skip("no SIGTERM")
+    (tmp_path / "in").mkdir()
+    with (tmp_path / "in" / "a.jsonl").open("w") as file:
+        file.writelines(f'{{"text": "hi {i}", "intent": "x"}}\n' for i in range(600_000))
+    out = tmp_path / "out"
+    out.mkdir()
+    arguments = [str(tmp_path / "in" / "a.jsonl"), "--output", str(out / "b.jsonl")]
+    process = subprocess.Popen([sys.executable, "-m", "weebill", "data", "convert", *arguments])
+    until = time.monotonic() + 60
+    while not list(out.iterdir()) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(60) == 143 and list(out.iterdir()) == []
 
 
 def test_pairs_are_not_split_nor_augmented(tmp_path):
@@ -320,6 +344,8 @@ def test_fetch_from_a_file_says_the_licence(tmp_path, monkeypatch):
     assert "licence: CC BY 4.0" in said
     assert f"wrote {tmp_path / 'data' / 'massive' / 'th-TH.jsonl'}" in said
     assert read_utterances(tmp_path / "data" / "massive" / "th-TH.jsonl")[0].text == "ไป"
+    with pytest.raises(ConfigError, match="--locale: expected none, as stsb is in English alone, got 'de'; leave it"):
+        run("fetch", "stsb", "--locale", "de", "--output", tmp_path)
     with pytest.raises(ConfigError, match="or wikipedia, got 'glue'"):
         run("fetch", "glue", "--output", tmp_path)
 

@@ -266,7 +266,7 @@ def test_tagging_schemes_by_hand(scheme, tmp_path):
     if scheme == "BILOU":
         bioes = path.with_name("bioes")
         bioes.write_text(path.read_text().replace(" L-", " E-").replace(" U-", " S-"))
-        assert scheme_of(bioes) == "BIOES" and [r.spans for r in formats.stream(bioes)][0] == spans
+        assert scheme_of(bioes) == "BIOES" and next(iter(formats.stream(bioes))).spans == spans
     target = {"BIO": "conll", "IOB1": "conll-iob1", "BILOU": "conll-bilou"}[scheme]
     formats.write(tmp_path / "y", formats.stream(path), target, Losses())
     written = (tmp_path / "y").read_text().split("\n\n")[0]
@@ -466,7 +466,7 @@ def test_pairs_come_back(pairs, tmp_path):
 @pytest.mark.parametrize(
     ("name", "body", "message"),
     [
-        ("nlu.md", "## intent:greet\n- hi\n", r"nlu\.md: expected data in a format that is read \(spans, massive, bio, .*"
+        ("nlu.md", "## intent:greet\n- hi\n", r"nlu\.md: expected data in a format that is read \(spans, .*"
          r"got none of them, as the first line is '## intent:greet'; Rasa 2's `rasa data convert nlu` makes YAML"),
         ("nlu.txt", "hello\nthere\n", r"first line is 'hello'; name its --format, or convert it"),
     ],

@@ -33,14 +33,20 @@ def terminal(report: DataReport) -> Iterator[RenderableType]:
     yield Text(f"rows: {rows or 'none'}; {len(report.intents):,} intents, {len(report.labels):,} entity labels")
     for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
         yield _kind(kind, list(group))
-    yield Text.from_markup(", ".join(f"[{_STYLES[s]}]{report.count(s):,} {s}s[/]" for s in SEVERITIES))
+    yield Text.from_markup(
+        ", ".join(f"[{_STYLES[s]}]{report.count(s):,} {s}s[/]" for s in SEVERITIES)
+        + "; a finding may be of many places, which its heading counts"
+    )
 
 
 def _kind(kind: str, findings: Sequence[Finding]) -> RenderableType:
     about = KINDS[kind]
     total = sum(finding.count for finding in findings)
     parts: list[RenderableType] = [
-        Text.from_markup(f"\n[{_STYLES[about.severity]}]{about.severity}[/] [bold]{escape(about.title)}[/]: {total:,}"),
+        Text.from_markup(
+            f"\n[{_STYLES[about.severity]}]{about.severity}[/] [bold]{escape(about.title)}[/]: {total:,}"
+            + (f" in {len(findings):,} findings" if len(findings) > 1 else "")
+        ),
         Text(f"  fix: {about.fix}", style="dim"),
     ]
     for finding in findings[:SHOWN_FINDINGS]:

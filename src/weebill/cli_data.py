@@ -1,7 +1,10 @@
 """`weebill data convert|check`: parse arguments, call one function, print. No logic of its own."""
 
+import sys
 from collections import Counter
 from pathlib import Path
+from signal import SIGTERM, signal
+from threading import current_thread, main_thread
 from time import perf_counter
 from typing import Annotated
 
@@ -16,6 +19,8 @@ console = Console(stderr=True)
 @app.callback()
 def data() -> None:
     """Bring data into shape: convert, check and mend, split, generate, fetch."""
+    if current_thread() is main_thread():  # what is killed removes its unfinished files, as after Ctrl-C
+        signal(SIGTERM, lambda *_: sys.exit(128 + SIGTERM))
 
 
 @app.command()

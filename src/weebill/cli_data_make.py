@@ -86,6 +86,9 @@ def _numbers(options: Sequence[str]) -> dict[str, float]:
             found[name] = float(value)
         except ValueError:
             raise ConfigError(f"--size expects NAME=FRACTION or NAME=COUNT, got {option!r}; as in dev=0.1") from None
+        if found[name] >= 1 and not value.isdecimal():
+            raise ConfigError(f"--size expects a fraction below 1 or a whole count, got {option!r}; as in dev=0.1, or "
+                              f"dev={found[name]:.0f} for {found[name]:,.0f} rows")  # fmt: skip
         if not name or Path(name).name != name:
             raise ConfigError(f"--size expects a NAME that can be a file's, got {name!r}; as in dev=0.1")
     return found
@@ -279,6 +282,8 @@ def fetch(
         say(f"{count:,} articles in {target}")
         return
     wanted = dataset(name, locale or "en-US")
+    if locale and name != "massive":
+        raise ConfigError(f"--locale: expected none, as {name} is in English alone, got {locale!r}; leave it out")
     say(f"{wanted.title}, {wanted.homepage}\nlicence: {wanted.licence}")
     with _progress("downloading", is_bytes=True) as progress:
         written = fetch_dataset(wanted, output, where, source, with_test, progress, say)

@@ -58,6 +58,8 @@ KINDS: Mapping[str, Kind] = {
     "text-white-space": Kind("warning", "texts with white space around them", f"trim them; {_MEND}", True),
     "odd-space": Kind("warning", "spaces other than ' '", f"write plain spaces; {_MEND}", True),
     "invisible-character": Kind("warning", "invisible or control characters", f"remove them; {_MEND}", True),
+    "odd-character": Kind("warning", "letters of another alphabet inside a word, full-width digits",
+                          "write the letters and digits that they look like"),
     "broken-character": Kind("warning", "U+FFFD, left by a wrong encoding", "restore the text, or read the file in its "
                              "own encoding and save it as UTF-8"),
     "mojibake": Kind("warning", "UTF-8 that was read as Windows-1252", "decode the text again"),
