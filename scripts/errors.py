@@ -66,16 +66,24 @@ def raised() -> list[Raised]:
     found = []
     for path in sorted((ROOT / "src" / "weebill").glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants = _constants(tree)
         functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
         for node in ast.walk(tree):
             name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
             if isinstance(node, ast.Call) and name in CLASSES and node.args:
                 inside = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
-                names = _local_texts(inside[-1]) if inside else {}
+                names = constants | (_local_texts(inside[-1]) if inside else {})
                 message = _message(name, node, names)
                 if " " in message.strip("‹›"):  # else it passes on the message of another
                     found.append(Raised(path.stem, node.lineno, name, *_parts(message)))
     return found
+
+
+def _constants(module: ast.Module) -> dict[str, ast.expr]:
+    """Return the texts of several words that are constants of a module."""
+    return {target.id: node.value for node in module.body if isinstance(node, ast.Assign)
+            for target in node.targets if isinstance(target, ast.Name)
+            and isinstance(node.value, ast.Constant) and " " in str(node.value.value)}  # fmt: skip
 
 
 def _local_texts(function: ast.AST) -> dict[str, ast.expr]:
