@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from dataclasses import replace
 from itertools import pairwise
 
 from weebill.findings import Ledger
@@ -34,7 +35,7 @@ class RowChecks:
         """Add what is wrong with a row to the ledger."""
         add = self.ledger.add
         for doubt in row.doubts:
-            add("broken-tags", row, f"{doubt.tag}, read as {doubt.read_as}", doubt.source)
+            add("broken-tags", replace(row, source=doubt.source), f"{doubt.tag}, read as {doubt.read_as}")
         if not row.text.strip():
             add("empty-text", row)
             return
