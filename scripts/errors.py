@@ -20,12 +20,12 @@ AREAS = {
     "Files of data": "files formats json_lines json_items word_files rasa_files spacy_tuples interchange pairs corpus "
     "conversion checking mending copies row_checks value_checks label_checks split_files splitting data schema",
     "Templates and generated data": "grammar expressions templates generator swapping",
-    "Downloads (weebill data fetch)": "download datasets archives wikipedia",
+    "Downloads (weebill data fetch)": "download datasets completeness archives wikipedia",
     "Tokenizers": "bpe tokenizer tokenizer_files hf_tokenizer normalize counting tokenizer_stats",
     "Model folders": "artifact model_files golden verification bert graph_check multitask sent_transformer backend "
     "predictor checkpoint",
-    "Training": "train starting pretraining finetuning distilling sources mining lessons teacher joint_teacher soft_tags "
-    "freezing losses heads",
+    "Training": "train starting pretraining finetuning distilling sources mining lessons teacher joint_teacher "
+    "soft_tags freezing losses heads",
     "Evaluation and pictures": "evaluate evaluate_pairs pair_metrics metrics comparison bootstrap report pictures "
     "embedding_pictures neighbours",
     "Export": "export onnx_graph graph_weights web_export pages",
@@ -66,16 +66,24 @@ def raised() -> list[Raised]:
     found = []
     for path in sorted((ROOT / "src" / "weebill").glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants = _constants(tree)
         functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
         for node in ast.walk(tree):
             name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
             if isinstance(node, ast.Call) and name in CLASSES and node.args:
                 inside = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
-                names = _local_texts(inside[-1]) if inside else {}
+                names = constants | (_local_texts(inside[-1]) if inside else {})
                 message = _message(name, node, names)
                 if " " in message.strip("‹›"):  # else it passes on the message of another
                     found.append(Raised(path.stem, node.lineno, name, *_parts(message)))
     return found
+
+
+def _constants(module: ast.Module) -> dict[str, ast.expr]:
+    """Return the texts of several words that are constants of a module."""
+    return {target.id: node.value for node in module.body if isinstance(node, ast.Assign)
+            for target in node.targets if isinstance(target, ast.Name)
+            and isinstance(node.value, ast.Constant) and " " in str(node.value.value)}  # fmt: skip
 
 
 def _local_texts(function: ast.AST) -> dict[str, ast.expr]:

@@ -15,6 +15,7 @@ FLOORS = [
         "config",
         "splitting",
         "archives",
+        "completeness",
         "graph_check",
         "model_files",
         "files",
@@ -26,6 +27,7 @@ FLOORS = [
         "normalize",
     },
     {
+        "showing",
         "recipe_files",
         "bpe",
         "tags",

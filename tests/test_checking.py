@@ -1,5 +1,6 @@
 """Checks of data: every kind of mistake is found where it was planted, nothing in clean data, and mending mends it."""
 
+import io
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -8,17 +9,20 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from weebill import check_report, formats
 from weebill.checking import check
 from weebill.cli import app
+from weebill.conversion import convert
 from weebill.copies import _hashes_without_one_letter, _is_typo, fold
 from weebill.findings import KINDS
 from weebill.interchange import Losses, Row, Span
 from weebill.label_checks import _edits, typos
 from weebill.mending import mend, mended
 from weebill.pairs import PAIR_FORMATS
+from weebill.showing import excerpt
 from weebill.templates import generate
 from weebill.tokenizer import Tokenizer
 
@@ -41,6 +45,7 @@ TODAY = [_row(f"{word} the news of today", (len(word) + 13, len(word) + 18, "dat
 NINES = [_row(f"{i} times number nine", (len(f"{i} times number "), len(f"{i} times number nine"), "count")) for i in
          range(40)]  # fmt: skip
 # kind -> rows with that mistake, lines it is on, and a part of the message
+IN_A_FILE_OF_TAGS = {"broken-tags"}  # which rows alone cannot have
 PLANTED = {
     "empty-text": ([_row("  ")], [1], ""),
     "span-white-space": ([_row("at nine am", (2, 7, "time"))], [1], ""),
@@ -76,11 +81,55 @@ PLANTED = {
     "text-white-space": ([_row("at nine ")], [1], ""),
     "odd-space": ([_row("at\u00a0nine")], [1], "U+00A0 no-break space"),
     "invisible-character": ([_row("at \u200bnine")], [1], "U+200B zero width space"),
+    "odd-character": ([_row("to p\u0430ris")], [1], "U+0430 cyrillic small letter a"),
     "broken-character": ([_row("at caf\ufffd")], [1], "U+FFFD replacement character"),
     "mojibake": ([_row("at cafÃ©")], [1], ""),
     "not-composed": ([_row("at cafe\u0301")], [1], ""),
     "text-too-long": ([_row("word " * 40 + "end")], [1], "texts past the model's 32 tokens"),
 }  # fmt: skip
+
+
+def test_every_kind_is_planted():
+    elsewhere = {"malformed", "few-rows", "few-examples", "no-intent", "no-entities", "parts-of-words", "not-compared"}
+    assert set(PLANTED) | elsewhere | IN_A_FILE_OF_TAGS == set(KINDS)
+
+
+BROKEN_TAGS = {
+    "BIO": ("to/O Rome/I-city now/O|to/B-city Rome/I-date|x/I-a|a/B-a b/I-a c/B-b d/I-b", [
+        (2, "I-city after O, read as the beginning of a span"), (6, "I-date after B-city, read as the beginning"),
+        (8, "I-a after the beginning, read as the beginning")]),
+    "BILOU": ("a/B-x b/O|a/I-x b/L-x|a/B-x b/L-x c/I-x|a/U-x b/B-y c/I-y d/L-y|a/B-x b/L-y", [
+        (1, "B-x before O, read as the end of a span"), (4, "I-x after the beginning, read as the beginning"),
+        (9, "I-x after L-x, read as a part of the span before"), (9, "I-x before the end, read as the end"),
+        (17, "L-y after B-x, read as the beginning")]),
+    "IOB1": ("a/I-x b/O c/I-y|a/I-x b/B-x c/I-y", []),
+    "BIOES": ("a/S-x|a/B-x b/E-x|a/E-x", [(6, "E-x after the beginning, read as the beginning")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", BROKEN_TAGS)
+def test_tags_that_break_their_scheme(scheme, tmp_path, caplog):
+    body, wanted = BROKEN_TAGS[scheme]
+    path = tmp_path / "x.conll"
+    path.write_text("".join("".join(word.replace("/", "\t") + "\n" for word in sentence.split()) + "\n" for sentence in
+                            body.split("|")))  # fmt: skip
+    found = [f for f in check([path], TOKENIZER, 32).findings if f.kind == "broken-tags"]
+    assert sorted((int(f.places[0].rpartition(":")[2]), f.message) for f in found) == sorted(
+        (line, next(f.message for f in found if f.message.startswith(message))) for line, message in wanted
+    )
+    losses = convert(path, tmp_path / "x.jsonl").losses.counts
+    assert sum(losses.values()) == len(wanted) and all("breaks its scheme" in what for what in losses)
+    assert formats.read_utterances(path) and ("tags that break their scheme" in caplog.text) == bool(wanted)
+
+
+def test_broken_tags_of_a_folder(tmp_path):
+    for name, body in (("seq.in", "to Rome\nhi\n"), ("seq.out", "O I-city\nO\n"), ("label", "go\nhi\n")):
+        (tmp_path / name).write_text(body)
+    (found,) = [f for f in check([tmp_path], TOKENIZER, 32).findings if f.kind == "broken-tags"]
+    assert found.message == "I-city after O, read as the beginning of a span"
+    assert found.places == [f"{tmp_path / 'seq.out'}:1"] and (found.examples[0].text, found.examples[0].source) == (
+        "to Rome", found.places[0]
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", PLANTED)
@@ -142,6 +191,33 @@ def test_rows_that_cannot_be_read_are_findings_and_the_rest_is_checked(tmp_path)
     assert sorted(place for f in malformed for place in f.places) == [f"{path}:{line}" for line in (2, 3, 4)]
     assert [f.places for f in report.findings if f.kind == "broken-character"] == [[f"{path}:5"]]
     assert report.rows == {"all": 2}
+
+
+def test_odd_characters(tmp_path):
+    clean = ["в москву", "USB-порт", "SMSки", "αβγ", "10 µm", "straße"]
+    assert not [f for f in _check(tmp_path, *map(_row, clean)).findings if f.kind == "odd-character"]
+    found = _check(tmp_path, _row("at \uff19 am"), _row("sh\u03bfw \u0391B")).findings
+    assert {f.message for f in found if f.kind == "odd-character"} == {
+        "U+FF19 fullwidth digit nine", "U+03BF greek small letter omicron", "U+0391 greek capital letter alpha",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_leakage_is_the_same_in_any_order_of_files(order, tmp_path):
+    """A text in both splits, and one a letter apart in one of them; and copies that differ in case and signs."""
+    for name, texts in (("train", ["wake me tomorrow", "wake me tomorow", "at nine!", "At nine", "at NINE"]),
+                        ("dev", ["wake me tomorrow", "at nine!", "at nine."])):  # fmt: skip
+        formats.write(tmp_path / f"{name}.jsonl", map(_row, texts), "spans", Losses())
+    paths = [tmp_path / "train.jsonl", tmp_path / "dev.jsonl"]
+    report = check([paths[i] for i in order], TOKENIZER, 32)
+    assert {(f.message, f.count) for f in report.findings if "leak" in f.kind} == {
+        ("texts in more than one split", 2),
+        ("nearly the same texts in more than one split, but for one letter", 1),
+        ("nearly the same texts in more than one split, but for case, accents, spacing or punctuation", 3),
+    }  # fmt: skip
+    for finding in report.findings:
+        if finding.kind == "near-leakage":
+            assert len({row.source.rpartition(":")[0] for row in finding.examples}) == 2
 
 
 def test_of_few_labels_one_that_is_there_once_may_be_a_typo():
@@ -251,6 +327,50 @@ def test_the_page_is_whole_and_escapes_what_it_shows(tmp_path):
     shown = "".join(page.texts)
     assert "<script>alert(1)</script>" in shown and "U+200B" in shown and "<b>" in shown
     assert "<script" not in check_report.page(report)
+
+
+HOSTILE = "\x1b[31m\x07\x00\u202e"
+
+
+def test_nothing_in_the_data_reaches_the_terminal_as_a_command(tmp_path):
+    """Codes of terminals, and a sign that turns the line around, are shown by their codes, by every command."""
+    data, conll = tmp_path / "x.jsonl", tmp_path / "x.conll"
+    rows = [Row(f"play {HOSTILE} jazz", (f"in{HOSTILE}",), (Span(5, 9, f"g{HOSTILE}", role=f"{HOSTILE}r"),),
+                extra={f"k{HOSTILE}": 1}, id=str(i), split=f"{HOSTILE}s") for i in range(4)]  # fmt: skip
+    formats.write(data, [*rows, replace(rows[0], intents=("other",)), Row("hi", ("x",), ())], "spans", Losses())
+    html = tmp_path / "r.html"
+    for arguments in (["check", data, "--html", html, "--fix", tmp_path / "clean.jsonl"],
+                      ["convert", data, "--output", conll, "--to", "conll"],
+                      ["split", data, "--output", tmp_path / "parts", "--size", "dev=1"]):  # fmt: skip
+        run = CliRunner().invoke(app, ["data", *map(str, arguments)])
+        assert run.exit_code == 0, run.exception
+        assert not set(HOSTILE[:1] + HOSTILE[-3:]) & set(run.output), arguments
+        assert r"\x1b[31m\x07\x00\u202e" in run.output, arguments
+    assert not set("\x1b\x07\x00\u202e") & set(html.read_text())
+
+
+def test_of_a_long_text_a_part_is_shown(tmp_path):
+    long = "word " * 40_000
+    report = _check(tmp_path, _row(long + "at nine", (len(long) + 3, len(long) + 7, "time")), _row(long + "at nine"))
+    lines = [part for part in check_report.terminal(report)]
+    console = Console(width=200, file=io.StringIO())
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    shown = console.file.getvalue()
+    assert max(map(len, shown.split("\n"))) < 1_000 and "word at nine(time)" in shown and "…" in shown
+    assert len(check_report.page(report)) < 60_000 and "nine<i>time</i>" in check_report.page(report)
+
+
+@given(text=st.text(max_size=30), data=st.data(), limit=st.integers(4, 20))
+def test_an_excerpt_keeps_its_spans_where_they_were(text, data, limit):
+    edges = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=4)))
+    spans = [Span(a, b, f"{a}") for a, b in zip(edges[::2], edges[1::2], strict=False)]
+    part, kept = excerpt(text, spans, limit)
+    assert len(part) <= limit + 1 or part == text
+    assert bool(kept) == bool(spans)
+    for span in kept:
+        whole = next(s for s in spans if s.label == span.label)
+        assert text[whole.start : whole.end].find(part[span.start : span.end]) >= 0 and span.start < span.end
 
 
 def test_the_command_reports_mends_and_fails_on_request(tmp_path):

@@ -4,6 +4,9 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +15,7 @@ from threading import Thread
 import pytest
 from typer.testing import CliRunner
 
-from weebill import datasets
+from weebill import completeness, datasets
 from weebill.cli import app
 from weebill.errors import ConfigError, DataError, WeebillError
 from weebill.formats import read_utterances
@@ -101,6 +104,27 @@ def test_augment_from_one_split(tmp_path):
     assert len(read_utterances(tmp_path / "more.jsonl")) == 50
     from_grammar, _ = run("generate", "embedded", *options)
     assert len(from_grammar.splitlines()) == 50
+
+
+@pytest.mark.parametrize("id", [None, "doc"])
+def test_ids_of_augmented_rows_are_unique_and_name_their_source(tmp_path, id):
+    """Without ids the line names the source; rows with one id count on, and split --group-by id keeps a source's."""
+    cities = ["Rome", "Oslo", "Lima", "Bern", "Kyiv", "Riga"]
+    lines = [{"text": f"way {i} to {city}", "intent": "go", "spans": [{"start": 9, "end": 13, "label": "city"}]}
+             | ({"id": id} if id else {}) for i, city in enumerate(cities)]  # fmt: skip
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run("generate", "--augment", tmp_path / "a.jsonl", "--count", "24", "--output", tmp_path / "more.jsonl")
+    made = rows(tmp_path / "more.jsonl")
+    assert len({row["id"] for row in made}) == 24
+    if id:
+        assert {row["id"] for row in made} == {f"doc~{i}" for i in range(1, 25)}
+        return
+    assert all(int(row["id"].partition("~")[0]) == int(row["text"].split()[1]) + 1 for row in made)
+    run("split", tmp_path / "more.jsonl", "--group-by", "id", "--size", "dev=8", "--output", tmp_path / "parts")
+    frames = [
+        {row["text"].split()[1] for row in rows(tmp_path / "parts" / f"{name}.jsonl")} for name in ("train", "dev")
+    ]
+    assert frames[0].isdisjoint(frames[1]) and len(frames[1]) == 2
 
 
 @pytest.mark.parametrize(
@@ -237,6 +261,10 @@ def test_split_keeps_what_the_lines_hold_and_lists_the_rest(tmp_path):
         (["--size", "dev=0.1", "--folds", "3"], "expected --size or --folds, got both"),
         (["--folds", "1"], "--folds: expected 2 to 200, one row a fold or more, got 1"),
         (["--size", "dev"], "--size expects NAME=FRACTION or NAME=COUNT, got 'dev'; as in dev=0.1"),
+        (
+            ["--size", "dev=1.0"],
+            "--size expects a fraction below 1 or a whole count, got 'dev=1.0'; as in dev=0.1",
+        ),
         (["--size", "a/b=3"], "--size expects a NAME that can be a file's, got 'a/b'"),
         (
             ["--group-by", "talker"],
@@ -250,7 +278,64 @@ def test_split_mistakes(labelled, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_fetch_from_a_file_says_the_licence(tmp_path):
+@pytest.mark.parametrize("options", [["--size", "dev=2"], ["--folds", "2"]])
+def test_a_part_that_would_be_empty_is_an_error(tmp_path, options):
+    data = tmp_path / "same.jsonl"
+    data.write_text('{"text": "hi", "intent": "greet"}\n' * 10)
+    message = r"same\.jsonl: expected rows for every part, got none for (dev|fold-[12]), as rows with one text stay"
+    with pytest.raises(DataError, match=message):
+        run("split", data, *options, "--output", tmp_path / "out")
+    data.write_text("".join(f'{{"text": "hi {i}", "intent": "greet", "speaker": 1}}\n' for i in range(10)))
+    with pytest.raises(DataError, match=r"one text or speaker stay .*fewer parts, or another --group-by, collect"):
+        run("split", data, *options, "--group-by", "speaker", "--output", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_command_leaves_no_unfinished_file(tmp_path):
+    if sys.platform == "win32":
+        pytest.skip("no SIGTERM")
+    (tmp_path / "in").mkdir()
+    with (tmp_path / "in" / "a.jsonl").open("w") as file:
+        file.writelines(f'{{"text": "hi {i}", "intent": "x"}}\n' for i in range(600_000))
+    out = tmp_path / "out"
+    out.mkdir()
+    arguments = [str(tmp_path / "in" / "a.jsonl"), "--output", str(out / "b.jsonl")]
+    process = subprocess.Popen([sys.executable, "-m", "weebill", "data", "convert", *arguments])
+    until = time.monotonic() + 60
+    while not list(out.iterdir()) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(60) == 143 and list(out.iterdir()) == []
+
+
+def test_pairs_are_not_split_nor_augmented(tmp_path):
+    (tmp_path / "sts-dev.csv").write_text("main\tx\t2012\t1\t5.0\ta\tb\n" * 30)
+    (tmp_path / "mine.csv").write_text("text,intent\nbye,bye\n")
+    for name, got in (
+        ("sts-dev.csv", r"got pairs"),
+        ("mine.csv", r"got pairs, as a \.csv is read; write a text and its"),
+    ):
+        for command in (["split"], ["check"], ["generate", "--augment"]):
+            output = [] if command == ["check"] else ["--output", tmp_path / "out"]
+            with pytest.raises(DataError, match=rf"^.*{name}: expected labelled utterances, {got}") as error:
+                run(*command, tmp_path / name, *output)
+            assert "\n" not in str(error.value)
+
+
+def test_data_are_never_written_over(labelled, tmp_path):
+    before = labelled.read_bytes()
+    with pytest.raises(ConfigError, match=r"--output: expected another place than what is read, .*got .*all\.jsonl"):
+        run("split", labelled, "--size", "all=20", "--output", tmp_path)
+    for option in ("--json", "--html", "--fix"):
+        with pytest.raises(ConfigError, match=f"{option}: expected another place than what is read"):
+            run("check", labelled, option, labelled)
+    with pytest.raises(ConfigError, match="--output: expected another place than what is read"):
+        run("generate", "--augment", labelled, "--count", "2", "--output", labelled)
+    assert labelled.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["all.jsonl"]
+
+
+def test_fetch_from_a_file_says_the_licence(tmp_path, monkeypatch):
+    monkeypatch.setattr(completeness, "MASSIVE_ROWS", {})
     row = {"id": "0", "locale": "th-TH", "partition": "train", "intent": "x", "utt": "ไป", "annot_utt": "ไป"}
     (tmp_path / "th-TH.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     _, said = run(
@@ -259,6 +344,8 @@ def test_fetch_from_a_file_says_the_licence(tmp_path):
     assert "licence: CC BY 4.0" in said
     assert f"wrote {tmp_path / 'data' / 'massive' / 'th-TH.jsonl'}" in said
     assert read_utterances(tmp_path / "data" / "massive" / "th-TH.jsonl")[0].text == "ไป"
+    with pytest.raises(ConfigError, match="--locale: expected none, as stsb is in English alone, got 'de'; leave it"):
+        run("fetch", "stsb", "--locale", "de", "--output", tmp_path)
     with pytest.raises(ConfigError, match="or wikipedia, got 'glue'"):
         run("fetch", "glue", "--output", tmp_path)
 
@@ -266,6 +353,7 @@ def test_fetch_from_a_file_says_the_licence(tmp_path):
 def test_fetch_from_a_server_and_then_from_the_cache(tmp_path, monkeypatch):
     for module in ("requests", "filelock"):
         pytest.importorskip(module)
+    monkeypatch.setattr(completeness, "LINES", {})
     for name, line in (("seq.in", "fly to rome"), ("seq.out", "O O B-city"), ("label", "flight")):
         for part in ("train", "valid"):
             (tmp_path / "site" / "atis" / part).mkdir(parents=True, exist_ok=True)

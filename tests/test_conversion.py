@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from weebill import formats
 from weebill.conversion import convert
-from weebill.errors import ArtifactError, DataError
+from weebill.errors import ArtifactError, ConfigError, DataError
 from weebill.interchange import Block, Losses, Row, Span
+from weebill.mending import mend
 from weebill.pairs import is_pair_file, read_pairs
 from weebill.rasa_files import read_markup
 from weebill.schema import Entity, ScoredPair
@@ -262,6 +263,10 @@ def test_tagging_schemes_by_hand(scheme, tmp_path):
         ("a b c d e f", None, spans, f"{path}:3"), ("g", ("b",), (), f"{path}:10")
     ]  # fmt: skip
     assert scheme_of(path) == scheme
+    if scheme == "BILOU":
+        bioes = path.with_name("bioes")
+        bioes.write_text(path.read_text().replace(" L-", " E-").replace(" U-", " S-"))
+        assert scheme_of(bioes) == "BIOES" and next(iter(formats.stream(bioes))).spans == spans
     target = {"BIO": "conll", "IOB1": "conll-iob1", "BILOU": "conll-bilou"}[scheme]
     formats.write(tmp_path / "y", formats.stream(path), target, Losses())
     written = (tmp_path / "y").read_text().split("\n\n")[0]
@@ -378,12 +383,48 @@ def test_formats_and_names_that_do_not_fit(tmp_path):
         convert(tmp_path / "a.jsonl", tmp_path / "file" / "x.jsonl")
 
 
+def test_what_is_read_is_never_written_over(tmp_path):
+    """The rows that an option leaves out, and stories beside examples, would be gone."""
+    rows = [Row("a b", ("x",), (Span(0, 1, "t"),), split=split) for split in ("train", "dev", "dev")]
+    data, link = tmp_path / "all.jsonl", tmp_path / "link.jsonl"
+    formats.write(data, rows, "spans", Losses())
+    link.symlink_to(data)
+    (tmp_path / "hard.jsonl").hardlink_to(data)
+    before = data.read_bytes()
+    for target in (data, tmp_path / "x" / ".." / "all.jsonl", link, tmp_path / "hard.jsonl"):
+        with pytest.raises(ConfigError, match=r"--output: expected another place than what is read, .*choose another"):
+            convert(data, target, split="train")
+    with pytest.raises(ConfigError, match="--output: expected another place"):
+        convert(link, data, split="train")
+    assert data.read_bytes() == before
+    bio = tmp_path / "bio"
+    formats.write(bio, rows, "bio", Losses())
+    for target in (bio, bio / "dev"):
+        with pytest.raises(ConfigError, match=r"got .*bio.*, which is .*seq\.in; choose another name"):
+            convert(bio, target, split="train")
+    with pytest.raises(ConfigError, match="expected a place outside of the folder that is read"):
+        convert(bio, bio / "more", split="train")
+    assert convert(bio, bio / "train.conll", split="train").written == 1
+
+
+def test_a_rasa_file_is_not_mended_onto_itself(nlu):
+    project, before = nlu.parent, nlu.read_bytes()
+    for target in (nlu, project / ".." / project.name / "nlu.yml"):
+        with pytest.raises(ConfigError, match="--fix: expected another place than what is read"):
+            mend(nlu, target)
+        with pytest.raises(ConfigError, match="--fix: expected another place than what is read"):
+            mend(project, target)
+    with pytest.raises(ConfigError, match=r"--fix: .*clean\.yml, which would be read with .* the next time"):
+        mend(project, project / "clean.yml")
+    assert nlu.read_bytes() == before and mend(project, project / "clean.jsonl")
+
+
 def test_splits_become_folders_and_gz_is_the_same_each_time(tmp_path):
     rows = [Row("a b", ("x",), (Span(0, 1, "t"),), split="train"), Row("c", ("x",), (), split="dev")]
     formats.write(tmp_path / "bio", rows, "bio", Losses())
     assert (tmp_path / "bio" / "train" / "seq.out").read_text() == "B-t O\n"
     assert [(r.text, r.split) for r in formats.stream(tmp_path / "bio", split="dev")] == [("c", "dev")]
-    with pytest.raises(DataError, match="expected rows with a split, or none with one, got both"):
+    with pytest.raises(DataError, match=r"expected rows with a split, .* got both; give every row a split in"):
         formats.write(tmp_path / "mixed", [*rows, Row("d", ("x",), ())], "bio", Losses())
     with pytest.raises(DataError, match=r"expected a split whose name can be a folder's, got '../x'"):
         formats.write(tmp_path / "out", [replace(rows[0], split="../x")], "bio", Losses())
@@ -420,6 +461,51 @@ def test_pairs_come_back(pairs, tmp_path):
         back = read_pairs(tmp_path / name, format) if held else []
         assert [(p.a, p.b) for p in back] == [(p.a, p.b) for p in held]
         assert [p.score for p in back] == pytest.approx([p.score for p in held])
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("nlu.md", "## intent:greet\n- hi\n", r"nlu\.md: expected data in a format that is read \(spans, .*"
+         r"got none of them, as the first line is '## intent:greet'; Rasa 2's `rasa data convert nlu` makes YAML"),
+        ("nlu.txt", "hello\nthere\n", r"first line is 'hello'; name its --format, or convert it"),
+    ],
+)  # fmt: skip
+def test_a_format_that_is_not_read_is_said(name, body, message, tmp_path):
+    (tmp_path / name).write_text(body)
+    with pytest.raises(DataError, match=message):
+        convert(tmp_path / name, tmp_path / "x.jsonl")
+    with pytest.raises(DataError, match=message):
+        formats.read_utterances(tmp_path / name)
+
+
+@pytest.mark.parametrize("header", ["a,b,score", "sentence_1,sentence_2,similarity"])
+def test_names_of_columns_are_no_pair(header, tmp_path):
+    (tmp_path / "p.csv").write_text(f"{header}\nx,y,0.5\n")
+    assert [(p.a, p.b, p.score) for p in read_pairs(tmp_path / "p.csv")] == [("x", "y", 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "losses"),
+    [
+        ("sts.csv", "main\tMSRvid\t\t7\t5.0\ta b\tc d\nmain\tx\t2012\t8\t0.0\ta\tb\tCC\n",
+         {"genre": 2, "file": 2, "year": 1, "id": 2, "fields behind the texts": 1}),
+        ("q.tsv", "id\tqid1\tquestion1\tquestion2\tis_duplicate\n1\t\ta?\tb?\t1\n2\t5\tc?\td?\t0\n",
+         {"id": 2, "qid1": 1}),
+    ],
+)  # fmt: skip
+def test_what_pairs_cannot_hold_is_listed(name, body, losses, tmp_path):
+    (tmp_path / name).write_text(body)
+    done = convert(tmp_path / name, tmp_path / "p.jsonl")
+    assert done.losses.counts == {f"{what} of a row left out": count for what, count in losses.items()}
+    assert done.written == done.rows == 2
+
+
+def test_triplets_become_pairs_and_that_is_said(tmp_path):
+    (tmp_path / "t.tsv").write_text("anchor\tpositive\tnegative\na\tb\tc\n")
+    done = convert(tmp_path / "t.tsv", tmp_path / "p.csv")
+    assert f"triplet written as two pairs, scored 1 and 0: 1 ({tmp_path / 't.tsv'}:2)" in "\n".join(done.lines())
+    assert (tmp_path / "p.csv").read_text() == "sentence1,sentence2,score\na,b,1.0\na,c,0.0\n"
 
 
 @pytest.mark.parametrize("format", list(SUFFIX))

@@ -4,18 +4,31 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
+from weebill import completeness
 from weebill.archives import read_members
 from weebill.datasets import MASSIVE_LOCALES, dataset, fetch
 from weebill.download import RemoteFile
 from weebill.errors import ConfigError, DataError
 from weebill.formats import read_utterances
 from weebill.pairs import read_pairs
+
+SHARED = Path(os.environ.get("WEEBILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+PUBLISHED = {name: getattr(completeness, name) for name in ("LINES", "MASSIVE_ROWS")}
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    """The files here have a few rows each, not as many as the published ones."""
+    for name in ("LINES", "MASSIVE_ROWS"):
+        monkeypatch.setattr(completeness, name, {})
 
 
 def massive_line(number, partition, utt, annot_utt, locale="en-US"):
@@ -186,6 +199,99 @@ def test_a_massive_file_cut_within_a_line(tmp_path):
     with pytest.raises(DataError, match=r"massive/en-US.jsonl: expected JSON lines with a partition"):
         fetch(dataset("massive", "en-US"), tmp_path / "out", tmp_path, tmp_path / "en-US.jsonl")
     assert not (tmp_path / "out").exists()
+
+
+STS_ROW = "main-captions\tMSRvid\t2012test\t1\t5.000\tA plane.\tAn air plane.\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (STS_ROW * 2, r"expected 3 lines in stsb/sts-train\.csv, got 2; copy or download it again"),
+        (STS_ROW * 3 + STS_ROW[:20], r"expected a whole last line in stsb/sts-train\.csv, .*got 'main-captions"),
+        (STS_ROW * 2 + STS_ROW[:-4], r"expected a whole last line in stsb/sts-train\.csv, .*got '.*An air pla'"),
+    ],
+)
+def test_a_truncated_sts_file(tmp_path, monkeypatch, body, message):
+    monkeypatch.setattr(completeness, "LINES", {"stsb/sts-train.csv": 3, "stsb/sts-dev.csv": 1})
+    (tmp_path / "sts-train.csv").write_text(body)
+    (tmp_path / "sts-dev.csv").write_text(STS_ROW)
+    with pytest.raises(DataError, match=message):
+        fetch(dataset("stsb", "en-US"), tmp_path / "out", tmp_path, tmp_path)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "sts-train.csv").write_text(STS_ROW * 4)
+    said = []
+    fetch(dataset("stsb", "en-US"), tmp_path / "out", tmp_path, tmp_path, say=said.append)
+    assert said == ["stsb/sts-train.csv is not the published file: expected 3 lines, got 4; used as it is"]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("seq.out", "O O B-city\n" * 2, r"got 1 in seq\.in, 2 in seq\.out, 1 in label; copy or download them again"),
+        ("label", "flight\nflight", r"got 1 in seq\.in, 1 in seq\.out, 2 in label"),
+        ("seq.in", "", r"got 0 in seq\.in, 1 in seq\.out"),
+    ],
+)
+def test_files_of_words_that_do_not_belong_together(tmp_path, monkeypatch, name, body, message):
+    slot_gated(tmp_path / "data")
+    (tmp_path / "data" / "atis" / "valid" / name).write_text(body)
+    with pytest.raises(DataError, match=r"data: expected as many lines in each file of atis/dev, " + message):
+        fetch(dataset("atis", "en-US"), tmp_path / "out", tmp_path, tmp_path / "data")
+    monkeypatch.setattr(completeness, "LINES", {"atis/dev/seq.out": 500})
+    with pytest.raises(DataError, match=r"expected 500 lines in atis/dev/seq\.out, got [12];"):
+        fetch(dataset("atis", "en-US"), tmp_path / "out", tmp_path, tmp_path / "data")
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_files_of_words_cut_within_a_line(tmp_path):
+    slot_gated(tmp_path / "data")
+    for name, body in (("seq.in", "fly to val"), ("seq.out", "O O B-ci"), ("label", "flig")):
+        (tmp_path / "data" / "atis" / "valid" / name).write_text(body)
+    with pytest.raises(DataError, match=r"expected a whole last line in atis/dev/label, .*got 'flig'"):
+        fetch(dataset("atis", "en-US"), tmp_path / "out", tmp_path, tmp_path / "data")
+
+
+def test_a_massive_file_cut_between_lines_and_one_without_its_test_partition(tmp_path, monkeypatch):
+    monkeypatch.setattr(completeness, "MASSIVE_ROWS", {"train": 2, "dev": 1, "test": 2})
+    path, wanted = tmp_path / "en-US.jsonl", dataset("massive", "en-US")
+    path.write_text("".join(ENGLISH.splitlines(keepends=True)[:3]))
+    with pytest.raises(DataError, match=r"massive/en-US\.jsonl: expected 2 rows of partition train, got 1; copy or"):
+        fetch(wanted, tmp_path / "out", tmp_path, path)
+    assert not (tmp_path / "out").exists()
+    path.write_text("".join(line for line in ENGLISH.splitlines(keepends=True) if '"test"' not in line))
+    assert fetch(wanted, tmp_path / "out", tmp_path, path)
+    with pytest.raises(DataError, match=r"expected 2 rows of partition test, got 0"):
+        fetch(wanted, tmp_path / "out", tmp_path, path, with_test=True)
+
+
+@pytest.mark.parametrize("cut", [3, 30])
+def test_a_truncated_file_of_quora(tmp_path, cut):
+    body = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n1\t1\t2\tWhat is this thing here?\tAnd that?\t0\n"
+    (tmp_path / "quora_duplicate_questions.tsv").write_text(body[:-cut])
+    with pytest.raises(DataError, match=r"expected 4 columns in the last row, got \('1', .*the file was cut"):
+        fetch(dataset("qqp", "en-US"), tmp_path / "out", tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["stsb", "atis", "snips", "massive"])
+def test_whole_copies_of_the_published_files_are_taken(tmp_path, monkeypatch, name):
+    if not (SHARED / name).is_dir():
+        pytest.skip("no folder of real data; name one in WEEBILL_DATA")
+    for attribute, numbers in PUBLISHED.items():
+        monkeypatch.setattr(completeness, attribute, numbers)
+    written = fetch(dataset(name, "en-US"), tmp_path, tmp_path, SHARED / name)
+    for place in written:
+        assert place.read_bytes() == (SHARED / place.relative_to(tmp_path)).read_bytes()
+
+
+def test_rows_are_not_left_out_of_the_file_they_are_read_from(tmp_path):
+    path = tmp_path / "massive" / "en-US.jsonl"
+    path.parent.mkdir()
+    path.write_text(ENGLISH)
+    for source in (path, tmp_path):
+        with pytest.raises(ConfigError, match=r"--output: expected another place than --from, .*choose another folder"):
+            fetch(dataset("massive", "en-US"), tmp_path, tmp_path / "cache", source)
+    assert path.read_text() == ENGLISH
 
 
 def test_a_hostile_archive_writes_nowhere_else(tmp_path):

@@ -194,6 +194,17 @@ def test_published_rows_may_pair_a_text_with_itself(tmp_path):
 @pytest.mark.parametrize(
     ("body", "format", "message"),
     [
+        (
+            "text\tintent\nbye\tbye\n",
+            None,
+            r"p:1: expected pairs of texts, as columns are read, got the columns text, in",
+        ),
+        (
+            "id\tText\tLabel\nbye\tbye\tx\n",
+            None,
+            r"got the columns id, Text, Label; write .*\"intent\": \"goodbye\"}, or",
+        ),
+        ("hi\tgreet\nbye\tbye\n", None, r"p:2: .* twice: 'bye'; .*if the second column is no text but a label, write"),
         ("a\tb\tc\td\t9\te\tf\n", None, r"p:1: expected a score from 0 to 5, got '9'"),
         ("a\tb\tc\td\tx\te\tf\n", None, r"p:1: expected a score from 0 to 5, got 'x'"),
         ("a\tb\n", "sts", r"p:1: expected at least 7 fields separated by tabs, got 2"),
@@ -219,7 +230,7 @@ def test_published_rows_may_pair_a_text_with_itself(tmp_path):
         (
             "left\tright\tgrade\na\tb\t0.5\n",
             None,
-            r"p:2: expected a negative text .* remove line 1 if it names",
+            r"p:2: expected a negative text .*; if line 1 names the columns, call them sentence1, sentence2 and score",
         ),
         ("a\tb\tnan\n", None, r"p:1: expected a score from 0 to 1, got 'nan'"),
         ("a\tb\t-0.1\n", None, r"p:1: expected a score from 0 to 1, got '-0.1'"),

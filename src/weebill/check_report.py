@@ -14,6 +14,7 @@ from weebill.findings import KINDS, MIN_EXAMPLES, SEVERITIES, DataReport, Findin
 from weebill.interchange import Row
 from weebill.page_parts import STYLE, escaped, hue, marked_text
 from weebill.report import COLOURS
+from weebill.showing import TERMINAL_CHARACTERS, excerpt, shown
 
 SHOWN_FINDINGS = 5  # of a kind, in the terminal
 COPIES = ("intent-conflict", "entity-conflict", "duplicate", "near-duplicate", "leakage", "near-leakage")
@@ -25,46 +26,56 @@ def terminal(report: DataReport) -> Iterator[RenderableType]:
     """Yield what the terminal shows: the inputs, then every kind of finding with examples and its fix."""
     table = Table("input", "format", title="data")
     for path, title in report.inputs.items():
-        table.add_row(Text(path), title)
+        table.add_row(Text(shown(path)), title)
     yield table
     rows = ", ".join(f"{count:,}{'' if split == 'all' else f' in {split}'}" for split, count in report.rows.items())
+    rows = shown(rows, TERMINAL_CHARACTERS)
     yield Text(f"rows: {rows or 'none'}; {len(report.intents):,} intents, {len(report.labels):,} entity labels")
     for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
         yield _kind(kind, list(group))
-    yield Text.from_markup(", ".join(f"[{_STYLES[s]}]{report.count(s):,} {s}s[/]" for s in SEVERITIES))
+    yield Text.from_markup(
+        ", ".join(f"[{_STYLES[s]}]{report.count(s):,} {s}s[/]" for s in SEVERITIES)
+        + "; a finding may be of many places, which its heading counts"
+    )
 
 
 def _kind(kind: str, findings: Sequence[Finding]) -> RenderableType:
     about = KINDS[kind]
     total = sum(finding.count for finding in findings)
     parts: list[RenderableType] = [
-        Text.from_markup(f"\n[{_STYLES[about.severity]}]{about.severity}[/] [bold]{escape(about.title)}[/]: {total:,}"),
+        Text.from_markup(
+            f"\n[{_STYLES[about.severity]}]{about.severity}[/] [bold]{escape(about.title)}[/]: {total:,}"
+            + (f" in {len(findings):,} findings" if len(findings) > 1 else "")
+        ),
         Text(f"  fix: {about.fix}", style="dim"),
     ]
     for finding in findings[:SHOWN_FINDINGS]:
         if finding.message != about.title:
-            parts.append(Text(f"  {finding.message}" + (f" ({finding.count:,})" if finding.count > 1 else "")))
+            times = f" ({finding.count:,})" if finding.count > 1 else ""
+            parts.append(Text(f"  {shown(finding.message, TERMINAL_CHARACTERS)}{times}"))
         for row in finding.examples[: 2 if kind in COPIES else 1 if len(findings) > 1 else 3]:
-            parts.append(Text(f"    {row.source}  ", style="dim") + coloured_row(row))
+            parts.append(Text(f"    {shown(row.source)}  ", style="dim") + coloured_row(row))
         if not finding.examples and finding.places:
-            parts.append(Text(f"    {', '.join(finding.places[:3])}", style="dim"))
+            parts.append(Text(f"    {shown(', '.join(finding.places[:3]))}", style="dim"))
     if len(findings) > SHOWN_FINDINGS:
         parts.append(Text(f"  … {len(findings) - SHOWN_FINDINGS:,} more, all with --json or --html", style="dim"))
     return Group(*parts)
 
 
 def coloured_row(row: Row) -> Text:
-    """Return the text with its spans coloured and labelled, then the intent."""
+    """Return the text, or a part of a long one, with its spans coloured and labelled, then the intent."""
     out, last = Text(), 0
-    for span in sorted(row.spans or (), key=lambda s: s.start):
-        colour = COLOURS[zlib.crc32(span.label.encode()) % len(COLOURS)]
-        out.append(row.text[last : max(last, span.start)])
-        out.append(row.text[max(last, span.start) : span.end], style=f"{colour} underline")
-        out.append(f"({span.label})", style=colour)
+    text, spans = excerpt(row.text, row.spans or (), TERMINAL_CHARACTERS)
+    for span in spans:
+        colour = COLOURS[zlib.crc32(span.label.encode("utf-8", "replace")) % len(COLOURS)]
+        start = max(last, span.start)
+        out.append(shown(text[last:start]))
+        out.append(shown(text[start : span.end]), style=f"{colour} underline")
+        out.append(f"({shown(span.label, TERMINAL_CHARACTERS)})", style=colour)
         last = max(last, span.end)
-    out.append(row.text[last:])
+    out.append(shown(text[last:]))
     if row.intents:
-        out.append(f"  → {' + '.join(row.intents)}", style="bold")
+        out.append(f"  → {shown(' + '.join(row.intents), TERMINAL_CHARACTERS)}", style="bold")
     return out
 
 

@@ -10,9 +10,9 @@ from weebill.conversion import title
 from weebill.copies import TYPO_TEXTS, Case, Copies
 from weebill.errors import DataError
 from weebill.findings import KINDS, SHOWN_EXAMPLES, DataReport, Ledger
-from weebill.interchange import Row
+from weebill.interchange import Row, short
 from weebill.label_checks import Labels, report_rows
-from weebill.pairs import holds_pairs
+from weebill.pairs import utterances_only
 from weebill.row_checks import RowChecks
 from weebill.schema import ModelTokenizer
 from weebill.value_checks import Values
@@ -43,8 +43,7 @@ def check(
         DataError: a file that is missing, empty, no text, or holds pairs.
     """
     for path in inputs:
-        if path.exists() and holds_pairs(path, format):
-            raise DataError(f"{path}: expected labelled utterances, got pairs; check one file of utterances")
+        utterances_only(path, format)
     found = {str(path): format or formats.guess(path) for path in inputs if path.exists()}
     ledger = Ledger()
     rows = RowChecks(ledger, tokenizer, max_seq_len)
@@ -125,7 +124,7 @@ def _report_cases(ledger: Ledger, cases: Sequence[Case], copies: Copies, shown: 
         examples = [shown[i] for i in case.rows[:SHOWN_EXAMPLES] if i in shown]
         message = f"{KINDS[case.kind].title}{', ' + case.why if case.why else ''}"
         if conflict and examples and seen[case.kind] <= SHOWN_CASES:
-            message = f"{examples[0].text!r}: " + _readings(case.kind, examples)
+            message = f"{short(examples[0].text)}: " + _readings(case.kind, examples)
         places = [copies.place(i) for i in case.rows[: 2 * SHOWN_EXAMPLES]]
         ledger.add_case(case.kind, message, case.count, examples, places)
     if copies.typos_cut_short:

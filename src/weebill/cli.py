@@ -317,4 +317,6 @@ def main() -> None:
 def _escape(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    from weebill.showing import shown
+
+    return escape(shown(text, lines=True))

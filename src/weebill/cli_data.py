@@ -1,7 +1,10 @@
 """`weebill data convert|check`: parse arguments, call one function, print. No logic of its own."""
 
+import sys
 from collections import Counter
 from pathlib import Path
+from signal import SIGTERM, signal
+from threading import current_thread, main_thread
 from time import perf_counter
 from typing import Annotated
 
@@ -16,6 +19,8 @@ console = Console(stderr=True)
 @app.callback()
 def data() -> None:
     """Bring data into shape: convert, check and mend, split, generate, fetch."""
+    if current_thread() is main_thread():  # what is killed removes its unfinished files, as after Ctrl-C
+        signal(SIGTERM, lambda *_: sys.exit(128 + SIGTERM))
 
 
 @app.command()
@@ -40,10 +45,11 @@ def convert(
     """
     from weebill.conversion import convert as run
     from weebill.report import counted
+    from weebill.showing import shown
 
     done = run(input, output, format, to, split, lambda items: counted(items, console, "converting", Counter()))
     for line in done.lines():
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.print(shown(line), soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command()
@@ -73,15 +79,22 @@ def check(
     from weebill.config import EncoderConfig
     from weebill.errors import ConfigError
     from weebill.files import write_whole
+    from weebill.formats import format_to_write, refuse_overwriting
     from weebill.mending import mend
     from weebill.report import counted
     from weebill.schema import ModelTokenizer
+    from weebill.showing import shown
     from weebill.tokenizer import Tokenizer
 
     if fail_on not in (None, "error", "warning"):
         raise ConfigError(f"--fail-on: expected error or warning, got {fail_on!r}; correct it")
     if fix and len(input) > 1:
         raise ConfigError(f"--fix: expected one input to mend, got {len(input)}; run it for each")
+    written = [("--fix", fix, format_to_write(fix) if fix else None), ("--json", json_, None), ("--html", html, None)]
+    for option, target, to in written:
+        for path in input if target else ():
+            if target and path.exists():
+                refuse_overwriting(option, target, path, format, to)
     tokenizer: ModelTokenizer = Tokenizer.packaged()
     length = EncoderConfig().max_seq_len
     if model:
@@ -103,6 +116,6 @@ def check(
                   highlight=False)  # fmt: skip
     if fix:
         for line in mend(input[0], fix, format, lambda rows, what: counted(rows, console, what, seen)):
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
+            console.print(shown(line), soft_wrap=True, highlight=False, markup=False)
     if fail_on and (report.count("error") or (fail_on == "warning" and report.count("warning"))):
         raise typer.Exit(1)

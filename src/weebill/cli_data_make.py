@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from weebill.errors import ConfigError
 from weebill.files import write_whole
+from weebill.showing import shown
 
 if TYPE_CHECKING:
     from weebill.schema import Utterance
 
 data_app = typer.Typer(help="Split, generate and fetch data.", no_args_is_help=True, rich_markup_mode="markdown")
 console = Console(stderr=True)
+_LABEL_CHARACTERS = 60  # shown of a label
 
 Format = Annotated[str | None, typer.Option(help="Of the data; default: guessed.")]
 OnlySplit = Annotated[str | None, typer.Option(help="Use only this split of the data.")]
@@ -83,6 +86,9 @@ def _numbers(options: Sequence[str]) -> dict[str, float]:
             found[name] = float(value)
         except ValueError:
             raise ConfigError(f"--size expects NAME=FRACTION or NAME=COUNT, got {option!r}; as in dev=0.1") from None
+        if found[name] >= 1 and not value.isdecimal():
+            raise ConfigError(f"--size expects a fraction below 1 or a whole count, got {option!r}; as in dev=0.1, or "
+                              f"dev={found[name]:.0f} for {found[name]:,.0f} rows")  # fmt: skip
         if not name or Path(name).name != name:
             raise ConfigError(f"--size expects a NAME that can be a file's, got {name!r}; as in dev=0.1")
     return found
@@ -103,12 +109,14 @@ def _print_shares(utterances: "Sequence[Utterance]", names: Sequence[str], parts
             if off > worst:
                 worst, worst_label = off, f"{share.label} in {name}"
             if count == 0:
-                missing.append(f"{share.label} in {name}")
-        table.add_row(share.label, f"{share.total:,}", *cells)
+                missing.append(f"{shown(share.label, _LABEL_CHARACTERS)} in {name}")
+        table.add_row(Text(shown(share.label, _LABEL_CHARACTERS)), f"{share.total:,}", *cells)
     Console().print(table)
     if missing:
-        console.print(f"labels that a part has no row of: {', '.join(missing)}", style="yellow", highlight=False)
-    console.print(f"no label is further than {worst:.1f} rows from its share ({worst_label})", highlight=False)
+        lacking = shown(", ".join(missing))
+        console.print(f"labels that a part has no row of: {lacking}", style="yellow", highlight=False, markup=False)
+    console.print(f"no label is further than {worst:.1f} rows from its share ({shown(worst_label, _LABEL_CHARACTERS)})",
+                  highlight=False, markup=False)  # fmt: skip
 
 
 @data_app.command()
@@ -153,9 +161,10 @@ def generate(
 
     Example: `weebill data generate --augment data/mine/train.jsonl --count 2000 --output data/mine/more.jsonl`
     """
-    from weebill.formats import read_utterances, span_row
+    from weebill.formats import read_utterances, refuse_overwriting, span_row
     from weebill.generator import draw_utterances
     from weebill.grammar import read_grammar
+    from weebill.pairs import utterances_only
     from weebill.swapping import augment as swap_values
     from weebill.templates import load_grammar
 
@@ -167,6 +176,9 @@ def generate(
                           "leave them out")  # fmt: skip
     source = None if grammar is None else load_grammar() if grammar == "embedded" else read_grammar(Path(grammar))
     if augment:
+        utterances_only(augment, format)
+        if output and augment.exists():
+            refuse_overwriting("--output", output, augment, format)
         drawn = {"": swap_values(read_utterances(augment, format=format, split=split), _one_count(count), seed,
                                  source.slots if source else None)}  # fmt: skip
     else:
@@ -256,7 +268,7 @@ def fetch(
     from weebill.download import cache_folder
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(shown(text, lines=True), highlight=False, soft_wrap=True, markup=False)
 
     where = cache_folder(cache)
     if name == "wikipedia":
@@ -270,6 +282,8 @@ def fetch(
         say(f"{count:,} articles in {target}")
         return
     wanted = dataset(name, locale or "en-US")
+    if locale and name != "massive":
+        raise ConfigError(f"--locale: expected none, as {name} is in English alone, got {locale!r}; leave it out")
     say(f"{wanted.title}, {wanted.homepage}\nlicence: {wanted.licence}")
     with _progress("downloading", is_bytes=True) as progress:
         written = fetch_dataset(wanted, output, where, source, with_test, progress, say)

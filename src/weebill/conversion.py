@@ -71,6 +71,7 @@ def convert(
 
     Raises:
         DataError: data that cannot be read, utterances to pairs or the other way round, an unknown format.
+        ConfigError: the target is the source, or one of its files.
         ArtifactError: the target cannot be written.
     """
     if not source.exists():
@@ -83,12 +84,14 @@ def convert(
         if name not in known:
             kind = "pairs" if are_pairs else "utterances"
             raise DataError(f"{option}: expected a format of {kind} ({', '.join(known)}), got {name!r}; correct it")
+    formats.refuse_overwriting("--output", target, source, found, wanted)
     done = Conversion(source, target, found, wanted, guessed=source_format is None)
     start = perf_counter()
     if are_pairs:
         if split is not None:
             raise DataError(f"--split: expected none, as pairs have no splits, got {split!r}; leave it out")
-        pairs.write_pairs(target, watched(_counted(pairs.stream_pairs(source, found), done)), wanted, done.losses)
+        rows = watched(_counted(pairs.stream_pairs(source, found, done.losses), done))
+        pairs.write_pairs(target, rows, wanted, done.losses)
     else:
         items = formats.stream(source, found, split)
         if split is not None and "split" not in formats.FORMATS[wanted].holds:

@@ -99,16 +99,17 @@ class Copies:
             firsts = list({self.texts[i]: i for i in reversed(group)}.values())[::-1]
             if len(firsts) > 1:
                 yield self._near(firsts, group, "but for case, accents, spacing or punctuation")
-        for a, b in self._one_letter_apart():
-            yield self._near([a, b], [a, b], "but for one letter")
+        yield from self._one_letter_apart()
 
     def _near(self, firsts: list[int], group: list[int], why: str) -> Case:
-        leaks = len({self.splits[i] for i in group}) > 1
+        """Return the case of `group`, all rows of some texts; `firsts` are the first row of each text."""
+        shown, leaks = firsts, len({self.splits[i] for i in group}) > 1
         if leaks:  # show rows of two splits
-            other = next((i for i in group if self.splits[i] != self.splits[firsts[0]]
-                          and self.texts[i] != self.texts[firsts[0]]), firsts[1])  # fmt: skip
-            firsts = [firsts[0], other, *(i for i in firsts[1:] if i != other)]
-        return Case("near-leakage" if leaks else "near-duplicate", firsts, len(firsts) - 1, why)
+            some = list({(self.splits[i], self.texts[i]): i for i in reversed(group)}.values())[::-1]
+            pair = next((i, j) for i in some for j in some
+                        if self.splits[i] != self.splits[j] and self.texts[i] != self.texts[j])  # fmt: skip
+            shown = [*pair, *(i for i in firsts if self.texts[i] not in {self.texts[j] for j in pair})]
+        return Case("near-leakage" if leaks else "near-duplicate", shown, len(firsts) - 1, why)
 
     def _same_text(self, group: list[int]) -> Iterator[Case]:
         for kind, values in (("intent-conflict", self.intents), ("entity-conflict", self.spans)):
@@ -125,10 +126,11 @@ class Copies:
         if len(splits) > 1:
             yield Case("leakage", sorted(splits.values()), 1)
 
-    def _one_letter_apart(self) -> Iterator[tuple[int, int]]:
-        """Yield pairs of candidates at edit distance 1 in a letter, not in a digit.
+    def _one_letter_apart(self) -> Iterator[Case]:
+        """Yield the cases of two candidates at edit distance 1 in a letter, not in a digit.
 
-        Two such texts share a hash when one letter is left out of either, or of the longer one.
+        All rows of the two count, so that it does not matter in which split either came first. Two such texts share a
+        hash when one letter is left out of either, or of the longer one.
         """
         texts = list(self.candidates)
         keys, owners = [], []
@@ -144,8 +146,18 @@ class Copies:
             if 1 < len(members) <= _CROWD:
                 found |= {(a, b) for i, a in enumerate(members) for b in members[i + 1 :]
                           if _is_typo(texts[a], texts[b])}  # fmt: skip
+        firsts = {number: self.candidates[texts[number]] for pair in found for number in pair}
+        rows = self._rows_of({self.folded[first] for first in firsts.values()})
         for a, b in sorted(found):
-            yield self.candidates[texts[a]], self.candidates[texts[b]]
+            group = sorted(rows[self.folded[firsts[a]]] + rows[self.folded[firsts[b]]])
+            yield self._near([firsts[a], firsts[b]], group, "but for one letter")
+
+    def _rows_of(self, folded: set[int]) -> dict[int, list[int]]:
+        """Return the rows of each folded text."""
+        rows: dict[int, list[int]] = {}
+        for row in np.flatnonzero(np.isin(np.asarray(self.folded), list(folded))).tolist():
+            rows.setdefault(self.folded[row], []).append(row)
+        return rows
 
 
 def _groups(keys: Ints, values: Ints | None = None) -> list[list[int]]:

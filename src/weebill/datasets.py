@@ -11,11 +11,13 @@ import hashlib
 import io
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from weebill.archives import ARCHIVES, read_members
+from weebill.completeness import check_lines, check_partitions
 from weebill.download import Progress, RemoteFile, checksum_of, download
 from weebill.errors import ConfigError, DataError
 from weebill.files import write_whole
@@ -191,11 +193,24 @@ def fetch(
         if part.place not in bodies and not part.is_optional:
             raise DataError(f"{source or wanted.homepage}: expected {' or '.join(part.sources)} in it, got none; check "
                             f"what was downloaded")  # fmt: skip
+    check_lines(bodies, str(source or wanted.homepage), say)
+    for part in parts:
         if part.place in bodies:
-            written |= _finished(part, bodies.pop(part.place), with_test, say)
+            body = bodies.pop(part.place)
+            finished = _finished(part, body, with_test, say)
+            if source is not None and finished != {part.place: body}:
+                _refuse_overwriting(output / part.place, source, body)
+            written |= finished
     for place, body in written.items():
         write_whole(output / place, body)
     return [output / place for place in written]
+
+
+def _refuse_overwriting(target: Path, source: Path, body: bytes) -> None:
+    """Refuse to leave rows out of the very file that they were read from."""
+    if target.is_file() and target.resolve().is_relative_to(source.resolve()) and target.read_bytes() == body:
+        raise ConfigError(f"--output: expected another place than --from, as the rows that are left out would be lost, "
+                          f"got {target}; choose another folder")  # fmt: skip
 
 
 def _bodies(source: Path, parts: Sequence[Part]) -> dict[str, bytes]:
@@ -222,7 +237,7 @@ def _inside(source: Path, wanted: Dataset, say: Callable[[str], None]) -> Path:
         return source
     if (source / remote.name).is_file():
         source = source / remote.name
-    if source.name.endswith(ARCHIVES) and source.is_file() and remote.checksum:
+    if source.is_file() and remote.checksum and (source.name.endswith(ARCHIVES) or source.name == remote.name):
         found = checksum_of(source, remote.checksum.partition(":")[0])
         if found != remote.checksum:
             say(f"{source} is not the published {remote.name}: expected {remote.checksum}, got {found}; used as it is")
@@ -236,20 +251,22 @@ def _finished(part: Part, body: bytes, with_test: bool, say: Callable[[str], Non
         found = f"{kind}:{hashlib.new(kind, body).hexdigest()}"
         if found != part.checksum:
             say(f"{part.place} is not the published file: expected {part.checksum}, got {found}; used as it is")
-    if part.place.startswith("massive/") and part.place.endswith(".jsonl") and not with_test:
-        return {part.place: _without_test(body, part.place, say)}
+    if part.place.startswith("massive/") and part.place.endswith(".jsonl"):
+        return {part.place: _massive_rows(body, part.place, with_test, say)}
     return _split_qqp(body, part.place, say) if part.place.startswith("qqp/") else {part.place: body}
 
 
-def _without_test(body: bytes, place: str, say: Callable[[str], None]) -> bytes:
-    """Return MASSIVE's lines of other partitions than test, unchanged."""
+def _massive_rows(body: bytes, place: str, with_test: bool, say: Callable[[str], None]) -> bytes:
+    """Return MASSIVE's lines, those of partition test only on request, unchanged."""
     lines = body.splitlines(keepends=True)
     try:
-        kept = [line for line in lines if json.loads(line)["partition"] != "test"]
+        partitions = [str(json.loads(line)["partition"]) for line in lines]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{place}: expected JSON lines with a partition, got {error!r}; download the file again"
         ) from error
+    check_partitions(Counter(partitions), place, with_test)
+    kept = [line for line, partition in zip(lines, partitions, strict=True) if with_test or partition != "test"]
     if len(kept) < len(lines):
         say(f"{place}: {len(kept):,} of {len(lines):,} rows; the test partition is left out (--with-test writes it)")
     return b"".join(kept)
@@ -264,6 +281,9 @@ def _split_qqp(body: bytes, place: str, say: Callable[[str], None]) -> dict[str,
     except (UnicodeDecodeError, csv.Error, KeyError) as error:
         raise DataError(f"{place}: expected UTF-8 and the columns {', '.join(columns)}, got {error!r}; download it "
                         f"again") from error  # fmt: skip
+    if rows and None in rows[-1]:
+        raise DataError(f"{place}: expected {len(columns)} columns in the last row, got {rows[-1]}: the file was cut; "
+                        f"copy or download it again")  # fmt: skip
     whole = [row for row in rows if all(value and value.strip() for value in row)]
     groups = connected([[text_key(row[1]), text_key(row[2])] for row in whole])
     random.Random("qqp").shuffle(groups)

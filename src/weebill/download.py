@@ -145,8 +145,9 @@ def _retrieve(
                 raise DataError(f"{url}: expected an address to download from, got: {error}; report it") from error
             attempt = 1 if part.exists() and part.stat().st_size > before else attempt + 1
             if attempt > ATTEMPTS:
-                raise DataError(f"{url}: expected a download, got {trouble}, {ATTEMPTS} times in a row; what came is "
-                                f"kept: try again later, or download it elsewhere and name it with --from")  # fmt: skip
+                kept = "what came is kept: " if part.exists() and part.stat().st_size else ""
+                raise DataError(f"{url}: expected a download, got {trouble}, {ATTEMPTS} times in a row; {kept}try "
+                                f"again later, or download it elsewhere and name it with --from")  # fmt: skip
             time.sleep(min(wait_s, MAX_PAUSE_S))
 
 

@@ -52,10 +52,14 @@ KINDS: Mapping[str, Kind] = {
     "span-cuts-word": Kind("warning", "spans that begin or end inside a word", "move the edge to the word's"),
     "span-cuts-token": Kind("warning", "spans that begin or end inside a token", "move the edge, or put in a space: "
                             "such labels cannot be learnt"),
+    "broken-tags": Kind("warning", "tags that break their scheme", "write B- where a span begins (in BILOU and BIOES "
+                        "L- or E- where it ends), or correct the label"),
     "markup-left": Kind("warning", "texts that look like a broken annotation", "correct brackets and quotes"),
     "text-white-space": Kind("warning", "texts with white space around them", f"trim them; {_MEND}", True),
     "odd-space": Kind("warning", "spaces other than ' '", f"write plain spaces; {_MEND}", True),
     "invisible-character": Kind("warning", "invisible or control characters", f"remove them; {_MEND}", True),
+    "odd-character": Kind("warning", "letters of another alphabet inside a word, full-width digits",
+                          "write the letters and digits that they look like"),
     "broken-character": Kind("warning", "U+FFFD, left by a wrong encoding", "restore the text, or read the file in its "
                              "own encoding and save it as UTF-8"),
     "mojibake": Kind("warning", "UTF-8 that was read as Windows-1252", "decode the text again"),

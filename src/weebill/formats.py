@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from weebill import json_lines, rasa_files, spacy_tuples, word_files
-from weebill.errors import DataError
+from weebill.errors import ConfigError, DataError
 from weebill.files import numbered_lines, write_lines_whole
-from weebill.interchange import Block, Item, Losses, OnError, Row, Span
+from weebill.interchange import Block, Item, Losses, OnError, Row, Span, short
 from weebill.schema import Utterance
 
 _LOG = logging.getLogger("weebill")
@@ -76,7 +76,8 @@ def read_texts(path: Path | str) -> list[str]:
 def read_utterances(path: Path | str, format: str | None = None, split: str | None = None) -> list[Utterance]:
     """Return the labelled utterances of a file or folder, in file order.
 
-    What a model does not learn (roles, groups, values, any but the first intent, synonyms) is said in one warning.
+    What a model does not learn (roles, groups, values, any but the first intent, synonyms) is said in one warning, and
+    tags that break their scheme in another.
 
     Args:
         path: a file, plain or .gz, or a folder, of any of FORMATS.
@@ -88,13 +89,15 @@ def read_utterances(path: Path | str, format: str | None = None, split: str | No
         DataError: missing, empty or malformed data, an unknown format or split; a span that is not within its text,
             overlaps another, or starts or ends on white space. All rows that are wrong are named together.
     """
-    unread, utterances = Losses(), []
+    unread, guessed, utterances = Losses(), Losses(), []
     with every_problem_named(path, format, split):
         for item in stream(path, format, split):
             if isinstance(item, Block):
                 unread.add(f"section {item.name!r}" if item.kind == "section" else item.kind, item.source)
                 continue
             utterances.append(item.utterance())
+            for doubt in item.doubts:
+                guessed.add(f"read as {doubt.read_as}", doubt.source)
             if item.intents is not None and len(item.intents) > 1:
                 unread.add("row with several intents, the first is taken", item.source)
             for name in _SPAN_KEYS:
@@ -102,6 +105,8 @@ def read_utterances(path: Path | str, format: str | None = None, split: str | No
                     unread.add(f"row with a {name} of a span", item.source)
     if unread.counts:
         _LOG.warning("%s: a model does not learn these: %s", path, "; ".join(unread.lines()))
+    if guessed.counts:
+        _LOG.warning("%s: tags that break their scheme: %s", path, "; ".join(guessed.lines()))
     return utterances
 
 
@@ -170,6 +175,41 @@ def stream(
         raise DataError(f"{path}: expected utterances, got only blank lines; check the file")
 
 
+def refuse_overwriting(
+    option: str, target: Path, source: Path, format: str | None = None, to: str | None = None
+) -> None:
+    """Refuse to write where data are read from: the rows that are left out would be lost.
+
+    Args:
+        option: that names the target.
+        target: a file, or a folder of "bio".
+        source: the data that are read, which may be a folder.
+        format: of the source; default: guessed.
+        to: the format that is written, if it is one of FORMATS.
+
+    Raises:
+        ConfigError: the target is the source or one of its files, also through a link, or it lies in the source's
+            folder and would be read with it the next time.
+    """
+    new, read = target.resolve(), _files_of(source, format)
+    for file in read:
+        within = to == "bio" and new in file.resolve().parents
+        if within or new == file.resolve() or (target.exists() and file.exists() and target.samefile(file)):
+            raise ConfigError(f"{option}: expected another place than what is read, as rows that are left out would "
+                              f"be lost, got {target}, which is {file}; choose another name")  # fmt: skip
+    if source.is_dir() and new.is_relative_to(source.resolve()) and to == (format or guess(source)):
+        raise ConfigError(f"{option}: expected a place outside of the folder that is read, got {target}, which would "
+                          f"be read with {source} the next time; choose another folder")  # fmt: skip
+
+
+def _files_of(source: Path, format: str | None) -> list[Path]:
+    if not source.is_dir():
+        return [source]
+    if (format or guess(source)) == "rasa":
+        return rasa_files.yaml_files(source)
+    return [folder / name for folder in word_files.split_folders(source).values() for name in word_files.FOLDER_FILES]
+
+
 def write(path: Path, items: Iterable[Item], format: str, losses: Losses) -> None:
     """Write rows and what stands beside them, whole or not at all; what the format cannot hold is added to `losses`.
 
@@ -220,6 +260,8 @@ def fitted(items: Iterable[Item], format: str, losses: Losses) -> Iterator[Item]
     holds = FORMATS[format].holds
     for item in items:
         if isinstance(item, Row):
+            for doubt in item.doubts:
+                losses.add(f"tag that breaks its scheme, read as {doubt.read_as}", doubt.source)
             if item.intents is None and "no-intent" not in holds:
                 losses.add("row left out: its intent is not annotated", item.source)
             else:
@@ -276,7 +318,11 @@ def _fit_spans(row: Row, format: Format, losses: Losses) -> tuple[Span, ...]:
 
 
 def guess(path: Path) -> str:
-    """Return the format of a file or folder by its name and its beginning; "spans" when nothing speaks for another."""
+    """Return the format of a file or folder by its name and its beginning.
+
+    Raises:
+        DataError: nothing speaks for any of FORMATS.
+    """
     if path.is_dir():
         return "rasa" if rasa_files.yaml_files(path) and not word_files.split_folders(path) else "bio"
     ending = Path(path.name.removesuffix(".gz")).suffix
@@ -293,7 +339,13 @@ def guess(path: Path) -> str:
         return "spacy"
     if first.startswith(("version:", "nlu:")):
         return "rasa"
-    return "conll" if word_files.is_conll(path) else "spans"
+    if word_files.is_conll(path):
+        return "conll"
+    if not first or ending in _NAMED["spans"]:  # which has lines that are wrong
+        return "spans"
+    markdown = "Rasa 2's `rasa data convert nlu` makes YAML of its Markdown" if ending == ".md" else "name its --format"
+    raise DataError(f"{path}: expected data in a format that is read ({', '.join(FORMATS)}), got none of them, as the "
+                    f"first line is {short(first)}; {markdown}, or convert it")  # fmt: skip
 
 
 def format_to_write(path: Path) -> str:

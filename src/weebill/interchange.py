@@ -34,11 +34,20 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """A tag that breaks its scheme, "I-city after O", where it stands, and what it was read as."""
+
+    tag: str
+    read_as: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One text with all that a file says of it.
 
     `intents` and `spans` None = not annotated. `extra` holds the keys of a JSON row that weebill does not read.
-    `source` is "file:line".
+    `source` is "file:line". `doubts` are what the reader had to guess, no part of what the row says.
     """
 
     text: str
@@ -49,6 +58,7 @@ class Row:
     lang: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    doubts: tuple[Doubt, ...] = field(default=(), compare=False)
 
     def stripped(self) -> "Row":
         """Return the row without white space around its text, spans moved along and cut to what is left."""
@@ -126,8 +136,9 @@ def checked_entities(spans: Sequence[Span], text: str, where: str) -> tuple[Enti
         span = f"span {entity.start}–{entity.end} ({entity.label})"
         covered = text[entity.start : entity.end]
         if covered != covered.strip():
-            raise DataError(f"{where}: expected spans that start and end on a visible character, got {span} over "
-                            f"{covered!r}; leave out the white space, as `weebill data check --fix` does")  # fmt: skip
+            raise DataError(f"{where}: expected spans that start and end on a visible character, got {span} "
+                            f"over {short(covered)}; leave out the white space, as `weebill data check --fix` "
+                            f"does")  # fmt: skip
         if entity.label.split() != [entity.label]:
             raise DataError(f"{where}: expected a label without white space, got {entity.label!r}; rename it")
         if i and ordered[i - 1].end > entity.start:

@@ -55,7 +55,7 @@ def whole_text(row: dict[str, Any], key: str, where: str) -> str:
     text = text_field(row, key, where)
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise DataError(f"{where}: expected whole characters under {key!r}, got half a surrogate pair in "
-                        f"{text.encode('utf-8', 'backslashreplace').decode()!r}; write the text anew")  # fmt: skip
+                        f"{short(text.encode('utf-8', 'backslashreplace').decode())}; write the text anew")  # fmt: skip
     return text
 
 

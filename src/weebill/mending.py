@@ -22,16 +22,19 @@ def mend(
 
     Raises:
         DataError: the file cannot be read.
+        ConfigError: the new file is the old one.
         ArtifactError: the new one cannot be written.
     """
+    to = formats.format_to_write(target)
+    formats.refuse_overwriting("--fix", target, source, format, to)
     changes = Losses()
 
     def unreadable(error: DataError) -> None:
         changes.add("row left out: it cannot be read", str(error).partition(": ")[0])
 
     items = mended(formats.stream(source, format, on_error=unreadable), changes)
-    formats.write(target, watched(items, "mending"), formats.format_to_write(target), changes)
-    return [f"{target}: {formats.FORMATS[formats.format_to_write(target)].title}, written with these changes:",
+    formats.write(target, watched(items, "mending"), to, changes)
+    return [f"{target}: {formats.FORMATS[to].title}, written with these changes:",
             *(f"  {line}" for line in changes.lines() or ["none"])]  # fmt: skip
 
 

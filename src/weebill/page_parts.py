@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from weebill.interchange import Span
 from weebill.schema import Entity
+from weebill.showing import PAGE_CHARACTERS, excerpt, is_visible, shown
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2129; --soft: #5b6170; --line: #e3e5ea; --card: #fff; --ground: #f6f7f9;
@@ -45,9 +46,10 @@ th { text-align: left; font-weight: 500; white-space: nowrap } td { text-align: 
 
 
 def marked_text(text: str, spans: Sequence[Span | Entity]) -> str:
-    """Return a text as HTML, each span in the colour of its label."""
+    """Return a text as HTML, each span in the colour of its label; of a long text, a part."""
     out, last = "", 0
-    for span in sorted(spans, key=lambda s: s.start):
+    text, spans = excerpt(text, list(spans), PAGE_CHARACTERS)
+    for span in spans:
         start = max(last, span.start)
         out += f"{visible(text[last:start])}{_mark(text[start : span.end], span.label)}"
         last = max(last, span.end)
@@ -65,11 +67,12 @@ def hue(label: str) -> int:
 
 def visible(text: str) -> str:
     """Escape a text, and show characters that cannot be seen by their code."""
-    return "".join(c if c.isprintable() else f'<span class="code">U+{ord(c):04X}</span>' for c in html.escape(text))
+    return "".join(c if is_visible(c) else f'<span class="code">U+{ord(c):04X}</span>' for c in html.escape(text))
 
 
 def escaped(text: str, code: bool = False) -> str:
-    """Escape a text; with `code`, what stands between backticks is set as code."""
+    """Escape a text, cut where it is long; with `code`, what stands between backticks is set as code."""
+    text = shown(text, PAGE_CHARACTERS)
     if not code:
         return html.escape(text)
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(html.escape(text).split("`")))

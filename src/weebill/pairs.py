@@ -3,21 +3,25 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from weebill.errors import DataError
 from weebill.files import numbered_lines, write_lines_whole
-from weebill.interchange import Losses
+from weebill.interchange import Losses, short
 from weebill.schema import ScoredPair
 from weebill.word_files import is_conll
 
 STS_COLUMNS = 7  # genre, file, year, id, score, sentence1, sentence2; some rows carry more
 STS_SCALE = 5.0
+_STS_NAMES = ("genre", "file", "year", "id")  # of the columns before the score
 _COLUMN_NAMES = {
     "anchor", "positive", "negative", "query", "answer", "question", "sentence", "score", "label", "similarity",
     *(f"{name}{mark}{number}" for name in ("sentence", "text", "question") for mark in ("", "_") for number in (1, 2)),
 }  # fmt: skip
+_TEXT_COLUMNS = {"text", "utterance", "intent", "category", "class", "spans", "entities"}  # of labelled utterances
+LABELLED = ('write a text and its labels as a JSON line, {"text": "bye", "intent": "goodbye"}, or as another format of '
+            "utterances: Rasa YAML, CoNLL, seq.in, MASSIVE, spaCy")  # fmt: skip
 QQP_COLUMNS = ("question1", "question2", "is_duplicate")
 
 
@@ -40,12 +44,12 @@ def read_pairs(path: Path | str, format: str | None = None) -> list[ScoredPair]:
     return list(stream_pairs(Path(path), format))
 
 
-def stream_pairs(path: Path, format: str | None = None) -> Iterator[ScoredPair]:
-    """Yield the pairs of a file, as `read_pairs` returns them."""
+def stream_pairs(path: Path, format: str | None = None, losses: Losses | None = None) -> Iterator[ScoredPair]:
+    """Yield the pairs of a file, as `read_pairs` returns them; what else a row says is added to `losses`."""
     format = format or guess_pairs(path)
     if format not in _READERS:
         raise DataError(f"format: expected one of {', '.join(PAIR_FORMATS)}, got {format!r}; correct data.format")
-    return _READERS[format](path)
+    return _READERS[format](path, Losses() if losses is None else losses)
 
 
 def write_pairs(path: Path, pairs: Iterable[ScoredPair], format: str, losses: Losses) -> None:
@@ -110,6 +114,17 @@ def holds_pairs(path: Path, format: str | None) -> bool:
     return format in PAIR_FORMATS or (format is None and path.is_file() and is_pair_file(path))
 
 
+def utterances_only(path: Path, format: str | None = None) -> None:
+    """Refuse pairs where labelled utterances are wanted.
+
+    Raises:
+        DataError: the data are pairs; what labelled utterances look like is said.
+    """
+    if path.exists() and holds_pairs(path, format):
+        why = ", as a .csv is read" if _ending(path) == "csv" else ""
+        raise DataError(f"{path}: expected labelled utterances, got pairs{why}; {LABELLED}")
+
+
 def is_pair_file(path: Path) -> bool:
     """Return whether a file looks like pairs: .csv, tabs in its first line, or JSON lines that are no utterances.
 
@@ -148,7 +163,7 @@ def guess_pairs(path: Path) -> str:
     return "sts" if len(fields) >= STS_COLUMNS else "pairs"
 
 
-def _read_sts(path: Path) -> Iterator[ScoredPair]:
+def _read_sts(path: Path, losses: Losses) -> Iterator[ScoredPair]:
     for number, line in numbered_lines(path):
         fields = line.split("\t")
         where = f"{path}:{number}"
@@ -156,12 +171,17 @@ def _read_sts(path: Path) -> Iterator[ScoredPair]:
             raise DataError(f"{where}: expected at least {STS_COLUMNS} fields separated by tabs, got {len(fields)}; "
                             f"correct the line")  # fmt: skip
         score = _number(fields[4], STS_SCALE, where)
+        for name, value in zip(_STS_NAMES, fields, strict=False):
+            if value:
+                losses.add(f"{name} of a row left out", where)
+        if len(fields) > STS_COLUMNS:
+            losses.add("fields behind the texts of a row left out", where)
         yield _pair(fields[5], fields[6], score / STS_SCALE, where, published=True)
 
 
-def _read_qqp(path: Path) -> Iterator[ScoredPair]:
+def _read_qqp(path: Path, losses: Losses) -> Iterator[ScoredPair]:
     reader = csv.reader((line + "\n" for _, line in numbered_lines(path)), delimiter="\t", strict=True)
-    columns: list[int] = []
+    columns, others = list[int](), dict[int, str]()
     try:
         for fields in reader:
             where = f"{path}:{reader.line_num}"
@@ -170,6 +190,7 @@ def _read_qqp(path: Path) -> Iterator[ScoredPair]:
                     raise DataError(f"{where}: expected a header with {', '.join(QQP_COLUMNS)}, got {fields}; name the "
                                     f"columns so")  # fmt: skip
                 columns = [fields.index(name) for name in QQP_COLUMNS]
+                others = {i: name for i, name in enumerate(fields) if name not in QQP_COLUMNS}
                 continue
             if len(fields) <= max(columns):
                 raise DataError(f"{where}: expected at least {max(columns) + 1} fields separated by tabs, got "
@@ -177,17 +198,20 @@ def _read_qqp(path: Path) -> Iterator[ScoredPair]:
             a, b, label = (fields[column] for column in columns)
             if label not in ("0", "1"):
                 raise DataError(f"{where}: expected is_duplicate 0 or 1, got {label!r}; correct the line")
+            for column, name in others.items():
+                if fields[column : column + 1] not in ([], [""]):
+                    losses.add(f"{name} of a row left out", where)
             yield _pair(a, b, float(label), where, published=True)
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: expected tab-separated fields with CSV quoting, got {error}; "
                         f"correct the quotes") from error  # fmt: skip
 
 
-def _read_columns(path: Path) -> Iterator[ScoredPair]:
+def _read_columns(path: Path, losses: Losses) -> Iterator[ScoredPair]:
     scored: bool | None = None  # does the third column hold scores? decided by the first row
     width = 0
     for number, (where, fields) in enumerate(_ROWS[_kind(path)](path)):
-        if number == 0 and {f.strip().lower() for f in fields} <= _COLUMN_NAMES:
+        if number == 0 and _names_columns(fields, where):
             continue
         width = width or len(fields)
         if len(fields) not in (2, 3) or len(fields) != width:
@@ -199,17 +223,34 @@ def _read_columns(path: Path) -> Iterator[ScoredPair]:
         if width == 3 and scored is None:
             scored = _is_number(fields[2])
         elif number == 1 and width == 3 and not scored and _is_number(fields[2]):
-            raise DataError(f"{where}: expected a negative text as on line 1, got the number {fields[2]!r}; remove "
-                            f"line 1 if it names the columns")  # fmt: skip
+            raise DataError(f"{where}: expected a negative text in field 3, as on line 1, got the number "
+                            f"{fields[2]!r}; if line 1 names the columns, call them sentence1, sentence2 and score, or "
+                            f"remove it")  # fmt: skip
         if scored:
             yield _pair(fields[0], fields[1], _number(fields[2], 1.0, where), where)
             continue
         yield _pair(fields[0], fields[1], 1.0, where)
         if width == 3:
             if fields[1] == fields[2]:
-                raise DataError(f"{where}: expected a negative that differs from the positive, got {fields[1]!r} as "
-                                f"both; correct or remove the line")  # fmt: skip
+                raise DataError(f"{where}: expected a negative that differs from the positive, got {short(fields[1])} "
+                                f"as both; correct or remove the line")  # fmt: skip
+            losses.add("triplet written as two pairs, scored 1 and 0", where)
             yield _pair(fields[0], fields[2], 0.0, where)
+
+
+def _names_columns(fields: Sequence[str], where: str) -> bool:
+    """Return whether a first row is no pair but the names of columns.
+
+    Raises:
+        DataError: the names are those of labelled utterances.
+    """
+    names = {field.strip().lower() for field in fields}
+    if names <= _COLUMN_NAMES or ({"a", "b"} < names and names <= _COLUMN_NAMES | {"a", "b"}):
+        return True
+    if names & _TEXT_COLUMNS and names <= _COLUMN_NAMES | _TEXT_COLUMNS | {"id", "labels"}:
+        raise DataError(f"{where}: expected pairs of texts, as columns are read, got the columns "
+                        f"{', '.join(fields)}; {LABELLED}")  # fmt: skip
+    return False
 
 
 def _tab_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -251,11 +292,14 @@ def _pair(a: str, b: str, score: float, where: str, published: bool = False) -> 
         raise DataError(f"{where}: expected two texts, got an empty {place} one; correct or remove the line")
     if a == b and not (published and score == 1):
         what = "the same text twice" + (f" scored {score:g} of 1" if score < 1 else "")
-        raise DataError(f"{where}: expected two different texts, got {what}: {a!r}; correct or remove the line")
+        raise DataError(
+            f"{where}: expected two different texts, got {what}: {short(a)}; correct or remove the line"
+            + ("" if published else ", or, if the second column is no text but a label, " + LABELLED)
+        )
     return ScoredPair(a, b, score, where)
 
 
-_READERS: dict[str, Callable[[Path], Iterator[ScoredPair]]] = {
+_READERS: dict[str, Callable[[Path, Losses], Iterator[ScoredPair]]] = {
     "sts": _read_sts,
     "qqp": _read_qqp,
     "pairs": _read_columns,

@@ -25,6 +25,8 @@ from weebill.evaluate import EvalReport
 from weebill.evaluate_pairs import PairReport
 from weebill.export import ExportReport
 from weebill.schema import Prediction
+from weebill.showing import TERMINAL_CHARACTERS
+from weebill.showing import shown as visible
 from weebill.tokenizer_stats import TokenizerStats
 from weebill.verification import VerifyReport
 
@@ -217,8 +219,8 @@ def ledger(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     table = Table("what", "times", "first", "fix", title=title)
     for kind, some in kinds.items():
         first = some[0]
-        shown = f"{first.get('source', '')}\n{first.get('label', '')}: {first.get('excerpt', first['reason'])}"
-        table.add_row(kind, f"{len(some):,}", Text(shown), Text(first["fix"]))
+        about = f"{first.get('source', '')}\n{first.get('label', '')}: {first.get('excerpt', first['reason'])}"
+        table.add_row(kind, f"{len(some):,}", Text(visible(about, TERMINAL_CHARACTERS, lines=True)), Text(first["fix"]))
     return table
 
 
@@ -398,10 +400,10 @@ def coloured(prediction: Prediction) -> Text:
     out, last = Text(), 0
     for entity in prediction.entities:
         colour = COLOURS[zlib.crc32(entity.label.encode()) % len(COLOURS)]
-        out.append(prediction.text[last : entity.start])
-        out.append(prediction.text[entity.start : entity.end], style=f"bold {colour} underline")
+        out.append(visible(prediction.text[last : entity.start]))
+        out.append(visible(prediction.text[entity.start : entity.end]), style=f"bold {colour} underline")
         out.append(f"({entity.label})", style=colour)
         last = entity.end
-    out.append(prediction.text[last:])
+    out.append(visible(prediction.text[last:]))
     out.append(f"  → {prediction.intent} {100 * prediction.score:.0f} %", style="bold")
     return out

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from dataclasses import replace
 from itertools import pairwise
 
 from weebill.findings import Ledger
@@ -13,6 +14,11 @@ _SPACES = "\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\u0085\t\n\r\x
 _HIDDEN = "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 ODD_SPACE = re.compile(f"[{_SPACES}]")
 INVISIBLE_CHARACTER = re.compile(f"[{_HIDDEN}]")
+_FULL_WIDTH_DIGIT = re.compile("[\uff10-\uff19]")
+_LATIN = "A-Za-z\u00c0-\u024f"
+_LOOK_LATIN = "АВЕЅІЈКМНОРСТУХаеѕіјорсухΑΒΕΖΗΙΚΜΝΟΡΤΥΧοϲ"
+_WORD = re.compile(r"[^\W\d_]+")
+_MIXED_WORD = re.compile(f"(?=.*[{_LATIN}])(?=.*[{_LOOK_LATIN}])[{_LATIN}{_LOOK_LATIN}]+")
 _MARKUP = re.compile(r"\[[^\[\]]*\]\s*\([\w:. -]*\)?|\]\s*\{|\{\s*\"entity\"|\[\S+ : [^\]]*\]?")
 _MOJIBAKE = re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac|\u00f0\u0178")
 
@@ -28,6 +34,8 @@ class RowChecks:
     def check(self, row: Row) -> None:
         """Add what is wrong with a row to the ledger."""
         add = self.ledger.add
+        for doubt in row.doubts:
+            add("broken-tags", replace(row, source=doubt.source), f"{doubt.tag}, read as {doubt.read_as}")
         if not row.text.strip():
             add("empty-text", row)
             return
@@ -55,6 +63,7 @@ class RowChecks:
         found = {
             "odd-space": ODD_SPACE.findall(row.text.strip()),
             "invisible-character": INVISIBLE_CHARACTER.findall(row.text),
+            "odd-character": _FULL_WIDTH_DIGIT.findall(row.text) + _look_alikes(row.text),
             "broken-character": re.findall("\ufffd", row.text),
         }
         for kind, characters in found.items():
@@ -95,3 +104,14 @@ class RowChecks:
                 )
                 if cut and not text[start].isspace() and not text[end - 1].isspace():
                     add("span-cuts-token", row)
+
+
+def _look_alikes(text: str) -> list[str]:
+    """Return the letters of other alphabets in words that are Latin but for letters that look it.
+
+    Example:
+        >>> [f"U+{ord(c):04X}" for c in _look_alikes("p\u0430ris, \u043a\u043e\u0442, SMS\u043a\u0438")]
+        ['U+0430']
+    """
+    words = [match[0] for match in _WORD.finditer(text) if _MIXED_WORD.fullmatch(match[0])]
+    return [character for word in words for character in word if character in _LOOK_LATIN]

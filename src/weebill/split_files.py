@@ -1,24 +1,30 @@
 """A data file -> the files of its parts or folds; splitting.py says which row goes where."""
 
 import json
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from weebill import formats
-from weebill.errors import ConfigError
+from weebill.errors import ConfigError, DataError
 from weebill.files import write_together
 from weebill.interchange import Losses, Row
 from weebill.json_lines import json_rows, spans_object
+from weebill.pairs import utterances_only
 from weebill.schema import Utterance
 from weebill.splitting import split_rows, template_key
+
+_AUGMENTED = re.compile(r"~\d+$")  # of an id: the source's, and which of its copies
 
 
 @dataclass
 class SplitData:
     """What is to be split: rows, the object of span JSON lines that each becomes, and what that cannot hold."""
 
+    source: Path
+    format: str
     utterances: list[Utterance] = field(default_factory=list)
     lines: list[dict[str, Any]] = field(default_factory=list)
     losses: Losses = field(default_factory=Losses)
@@ -30,13 +36,14 @@ def read_to_split(path: Path, format: str | None = None, split: str | None = Non
     Raises:
         DataError: as `formats.read_utterances`.
     """
-    data = SplitData()
+    utterances_only(path, format)
+    data = SplitData(path, format or (formats.guess(path) if path.exists() else "spans"))
     with formats.every_problem_named(path, format, split):
         for row in formats.fitted(formats.stream(path, format, split), "spans", data.losses):
             assert isinstance(row, Row)  # span JSON lines hold no blocks
             data.utterances.append(row.utterance())
             data.lines.append(spans_object(row, data.losses))
-    if (format or formats.guess(path)) == "spans":
+    if data.format == "spans":
         own = dict(json_rows(path))
         data.lines = [own[utterance.source] for utterance in data.utterances]
     return data
@@ -51,13 +58,15 @@ def split_file(
         data: All rows to split; each gets its part as "split".
         sizes: Rows by part; they add up to all rows.
         output: Folder, made if need be.
-        group_by: "id", "template" or a field of the lines: rows with the same value stay in one part.
+        group_by: "id", "template" or a field of the lines: rows with the same value stay in one part, and with "id"
+            those that were augmented from one row.
         seed: See `splitting.split_rows`.
 
     Raises:
-        ConfigError: A row has no such field.
+        ConfigError: A row has no such field, or a part would be written over the data.
+        DataError: So many rows belong together that a part would be empty.
     """
-    parts = _rows_of_parts(data, list(sizes.values()), group_by, seed)
+    parts = _rows_of_parts(data, sizes, group_by, seed)
     _write(data, [(output / f"{name}.jsonl", name, part) for name, part in zip(sizes, parts, strict=True)])
     return parts
 
@@ -70,12 +79,14 @@ def fold_file(
     Every row is in the dev part of one fold and in the train part of the others. See `split_file` for the rest.
 
     Raises:
-        ConfigError: Fewer than two folds, fewer rows than folds, or a row without the field.
+        ConfigError: Fewer than two folds, fewer rows than folds, a row without the field, or data that would be
+            written over.
+        DataError: So many rows belong together that a fold would be empty.
     """
     num_rows = len(data.utterances)
     if not 2 <= num_folds <= num_rows:
         raise ConfigError(f"--folds: expected 2 to {num_rows}, one row a fold or more, got {num_folds}; correct it")
-    sizes = [num_rows // num_folds + (fold < num_rows % num_folds) for fold in range(num_folds)]
+    sizes = {f"fold-{i + 1}": num_rows // num_folds + (i < num_rows % num_folds) for i in range(num_folds)}
     folds = _rows_of_parts(data, sizes, group_by, seed)
     for number, fold in enumerate(folds, start=1):
         folder, held_out = output / f"fold-{number}", set(fold)
@@ -84,9 +95,18 @@ def fold_file(
     return folds
 
 
-def _rows_of_parts(data: SplitData, sizes: Sequence[int], group_by: str | None, seed: int) -> list[list[int]]:
+def _rows_of_parts(data: SplitData, sizes: Mapping[str, int], group_by: str | None, seed: int) -> list[list[int]]:
     groups = None if group_by is None else _groups(data, group_by).__getitem__
-    return split_rows(data.utterances, sizes, groups, seed)
+    parts = split_rows(data.utterances, list(sizes.values()), groups, seed)
+    empty = [name for name, part in zip(sizes, parts, strict=True) if not part]
+    if empty:
+        same = f"text or {group_by}" if group_by else "text"
+        other = ", or another --group-by" if group_by else ""
+        raise DataError(f"{data.source}: expected rows for every part, got none for {', '.join(empty)}, as rows with "
+                        f"one {same} stay together and the {len(data.utterances):,} rows "
+                        f"here are too few groups of them; ask for fewer parts{other}, collect more rows, or "
+                        f"remove copies with `weebill data check --fix`")  # fmt: skip
+    return parts
 
 
 def _groups(data: SplitData, group_by: str) -> list[Hashable]:
@@ -98,6 +118,8 @@ def _groups(data: SplitData, group_by: str) -> list[Hashable]:
         if value is None:
             raise ConfigError(f"{utterance.source}: expected a field {group_by!r} to group by, got "
                               f"{', '.join(sorted(line))}; correct --group-by")  # fmt: skip
+        if group_by == "id" and isinstance(value, str):
+            value = _AUGMENTED.sub("", value)
         found.append(json.dumps(value, sort_keys=True))
     return found
 
@@ -106,6 +128,7 @@ def _write(data: SplitData, files: Sequence[tuple[Path, str, Sequence[int]]]) ->
     """Write each (file, split, rows); all files or none."""
     bodies = {}
     for file, split, rows in files:
+        formats.refuse_overwriting("--output", file, data.source, data.format)
         lines = (json.dumps({**data.lines[row], "split": split}, ensure_ascii=False) + "\n" for row in rows)
         bodies[file] = "".join(lines).encode()
     write_together(bodies)

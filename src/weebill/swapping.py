@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, repeat
+from pathlib import PurePath
 
 import numpy as np
 
@@ -26,8 +27,8 @@ def swap_values(
     """Yield new utterances: each of `utterances` in turn, every value in it another one of its label.
 
     A value alone in its label stays. No new text is among the given ones or comes twice, letter case and spacing aside,
-    so none contradicts an annotation; no two entities of a text get the same value. Ids are the source's with "~1",
-    "~2" … behind.
+    so none contradicts an annotation; no two entities of a text get the same value. Ids are the source's, or the line
+    it stands on where it has none, with "~1", "~2" … behind; no two are the same.
 
     Args:
         utterances: The data; what has no entities is never a source, but its text is not made again.
@@ -56,21 +57,35 @@ def swap_values(
 
     taken = {text_key(utterance.text) for utterance in utterances}
     failed = {row: 0 for row, utterance in enumerate(utterances) if utterance.entities}
-    made = Counter[int]()
+    stems, made = _stems(utterances), Counter[str]()
     for _ in repeat(None) if copies is None else range(copies):
         for row in list(failed):
             new = _with_values(utterances[row], other)
             if text_key(new.text) not in taken and _values_differ(new):
                 taken.add(text_key(new.text))
-                made[row] += 1
+                made[stems[row]] += 1
                 failed[row] = 0
-                yield replace(new, id=f"{new.id}~{made[row]}")
+                yield replace(new, id=f"{stems[row]}~{made[stems[row]]}")
             elif failed[row] < TRIES:
                 failed[row] += 1
             else:
                 del failed[row]
         if not failed:
             return
+
+
+def _stems(utterances: Sequence[Utterance]) -> list[str]:
+    """Return the id of each utterance; of one without, its line, with the file's name where there are several files.
+
+    Example:
+        >>> _stems([Utterance("a", id="x"), Utterance("b", source="nlu.yml:7"), Utterance("c")])
+        ['x', '7', '3']
+    """
+    places = [utterance.source.rpartition(":") for utterance in utterances]
+    several = len({path for path, _, line in places if line}) > 1
+    return [utterance.id or (f"{PurePath(path).name}:{line}" if several and line else line) or f"{number}"
+            for number, (utterance, (path, _, line)) in enumerate(zip(utterances, places, strict=True), start=1)
+            ]  # fmt: skip
 
 
 def augment(

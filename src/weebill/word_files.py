@@ -15,10 +15,10 @@ from typing import BinaryIO, Literal
 
 from weebill.errors import DataError
 from weebill.files import numbered_lines, writing_together
-from weebill.interchange import Losses, OnError, Row, Span, report_or_raise, short
+from weebill.interchange import Doubt, Losses, OnError, Row, Span, report_or_raise, short
 from weebill.tags import OUTSIDE, spans_from_tags
 
-Scheme = Literal["BIO", "IOB1", "BILOU"]
+Scheme = Literal["BIO", "IOB1", "BILOU"]  # that is written
 FOLDER_FILES = ("seq.in", "seq.out", "label")
 _WORD = re.compile(r"\S+")
 _BIO_TAG = re.compile(r"O|[BI]-\S+")
@@ -55,13 +55,15 @@ def _read_three(folder: Path, split: str | None, on_error: OnError) -> Iterator[
                         f"{counts[1]} and {counts[2]}; copy the files again")  # fmt: skip
     for (number, words), (_, tags), (_, intent) in zip(*(numbered_lines(path, errors) for path in paths), strict=True):
         try:
-            text, spans = _tagged(words.split(), tags.split(), f"{paths[1]}:{number}")
+            where, read = f"{paths[1]}:{number}", tags.split()
+            text, spans = _tagged(words.split(), read, where)
             if not intent.strip():
                 raise DataError(f"{paths[2]}:{number}: expected an intent, got an empty line; correct it")
         except DataError as error:
             report_or_raise(error, on_error)
             continue
-        yield Row(text, (intent.strip(),), spans, split=split, source=f"{paths[0]}:{number}")
+        doubts = tuple(Doubt(tag, read_as, where) for _, tag, read_as in _breaks(read, "BIO"))
+        yield Row(text, (intent.strip(),), spans, split=split, source=f"{paths[0]}:{number}", doubts=doubts)
 
 
 def _tagged(words: Sequence[str], tags: Sequence[str], where: str) -> tuple[str, tuple[Span, ...]]:
@@ -87,6 +89,29 @@ def _spans(tags: Sequence[str], offsets: Sequence[tuple[int, int]]) -> tuple[Spa
     return tuple(Span(e.start, e.end, e.label) for e in spans_from_tags(tags, offsets))
 
 
+def _breaks(tags: Sequence[str], scheme: str) -> Iterator[tuple[int, str, str]]:
+    """Yield (number of the tag, the tag and its neighbour, what `_spans` makes of it) of tags that break a scheme.
+
+    Example:
+        >>> list(_breaks(["O", "I-city"], "BIO")), list(_breaks(["B-city", "O"], "BILOU"))
+        ([(1, 'I-city after O', 'the beginning of a span')], [(0, 'B-city before O', 'the end of a span')])
+    """
+    if scheme == "IOB1":  # where every I- may begin a span
+        return
+    has_ends, before = scheme in ("BILOU", "BIOES"), OUTSIDE
+    for i, tag in enumerate(tags):
+        goes_on, same = tag[0] in "ILE", before[1:] == tag[1:] and before != OUTSIDE
+        is_open = before[0] in "BI" or not has_ends
+        if goes_on and not (same and is_open):
+            after = before if i else "the beginning"
+            yield i, f"{tag} after {after}", "a part of the span before" if same else "the beginning of a span"
+        elif has_ends and before[0] in "BI" and not (goes_on and same):
+            yield i - 1, f"{before} before {tag}", "the end of a span"
+        before = tag
+    if has_ends and before[0] in "BI":
+        yield len(tags) - 1, f"{before} before the end", "the end of a span"
+
+
 def write_folder(rows: Iterable[Row], folder: Path, losses: Losses) -> None:
     """Write seq.in, seq.out and label; rows with a split into a folder of its name. All files or none.
 
@@ -98,8 +123,9 @@ def write_folder(rows: Iterable[Row], folder: Path, losses: Losses) -> None:
         for row in rows:
             if row.split not in files:
                 if None in files or (files and row.split is None):
-                    raise DataError(f"{row.source}: expected rows with a split, or none with one, got both; name "
-                                    f"--split to choose some rows")  # fmt: skip
+                    raise DataError(f"{row.source}: expected rows with a split, or none with one, got both; give every "
+                                    f"row a split in the data, or name one with --split and leave out the others and "
+                                    f"the rows without")  # fmt: skip
                 if row.split is not None and Path(row.split).name != row.split:
                     raise DataError(f"{row.source}: expected a split whose name can be a folder's, got {row.split!r}; "
                                     f"rename it")  # fmt: skip
@@ -121,10 +147,11 @@ class _Sentence:
     source: str
     words: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)  # of the tags
     comments: dict[str, str] = field(default_factory=dict)
     broken: bool = False
 
-    def row(self) -> Row | None:
+    def row(self, scheme: str) -> Row | None:
         """Return the row; None when there were only comments that say nothing of a text."""
         text = self.comments.get("text")
         if not self.words and text is None and "intent" not in self.comments:
@@ -140,6 +167,7 @@ class _Sentence:
             self.comments.get("split"),
             self.comments.get("lang"),
             source=self.source,
+            doubts=tuple(Doubt(tag, read_as, self.places[i]) for i, tag, read_as in _breaks(self.tags, scheme)),
         )
 
     def _found_in(self, text: str) -> list[tuple[int, int]]:
@@ -157,7 +185,7 @@ class _Sentence:
 
 def read_conll(path: Path, on_error: OnError) -> Iterator[Row]:
     """Yield the rows of a CoNLL file, whatever its scheme; `source` is the line of the first word or comment."""
-    sentence: _Sentence | None = None
+    scheme, sentence = scheme_of(path), None
     for where, line in _lines_and_end(path, on_error):
         if line.strip():
             sentence = sentence or _Sentence(where)
@@ -171,7 +199,7 @@ def read_conll(path: Path, on_error: OnError) -> Iterator[Row]:
         if done is None or done.broken:
             continue
         try:
-            row = done.row()
+            row = done.row(scheme)
         except DataError as error:
             report_or_raise(error, on_error)
             continue
@@ -197,6 +225,7 @@ def _take(sentence: _Sentence, line: str, where: str) -> None:
     if len(columns) > 1 and _ANY_TAG.fullmatch(columns[-1]) and columns[0].strip():
         sentence.words.append(columns[0])
         sentence.tags.append(columns[-1])
+        sentence.places.append(where)
     elif not line.startswith("#"):
         raise DataError(f"{where}: expected a word and a tag (O, B-x, I-x, L-x or U-x), got {short(line)}; correct "
                         f"the line")  # fmt: skip
@@ -216,7 +245,7 @@ def is_conll(path: Path) -> bool:
     return found > 0
 
 
-def scheme_of(path: Path) -> Scheme:
+def scheme_of(path: Path) -> Literal["BIO", "IOB1", "BILOU", "BIOES"]:
     """Return the tagging scheme that the beginning of a CoNLL file shows."""
     before, prefixes, begins = OUTSIDE, set(), {"B": False, "I": False}
     for _, line in islice(numbered_lines(path, "replace"), _SCHEME_LINES):
@@ -227,7 +256,7 @@ def scheme_of(path: Path) -> Scheme:
             begins[tag[0]] = True
         before = tag
     if prefixes & {"L", "U", "E", "S"}:
-        return "BILOU"
+        return "BIOES" if prefixes & {"E", "S"} else "BILOU"
     return "IOB1" if begins["I"] and not begins["B"] else "BIO"
 
 
