@@ -53,15 +53,16 @@ def commands() -> str:
 
 def recipes() -> str:
     """Return tables of the keys of each kind of recipe, with default, range and meaning."""
-    out = ["# Recipes\n", "A recipe is a TOML file, or the name of one that comes along. To change one, copy its file or "
-           "override keys:\n`--set section.key=value` on the command line, where lists are JSON. An unknown key is an "
+    out = ["# Recipes\n", "A recipe is a TOML file, or the name of one that comes along. To change one, copy its file "
+           "or override keys:\n`--set section.key=value` on the command line, where lists are JSON. An unknown key is an "
            "error that names the nearest\nknown one. A missing key has its default.\n",
            "| recipe | what it does | on what, and what to expect |\n|---|---|---|"]  # fmt: skip
     for name in recipe_names():
         text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
         comment = " ".join(line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#"))
         purpose, _, rest = comment.partition(" Hardware: ")
-        out.append(f"| [`{name}`](../src/weebill/recipes/{name}.toml) | {purpose} | {rest.partition(' Command: ')[0]} |")
+        link = f"[`{name}`](../src/weebill/recipes/{name}.toml)"
+        out.append(f"| {link} | {purpose} | {rest.partition(' Command: ')[0]} |")
     out.append("\nWhat each command reads:\n")
     for kind in (PretrainRecipe, FinetuneRecipe, DistillRecipe):
         task = kind.model_fields["task"].default
