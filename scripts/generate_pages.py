@@ -54,8 +54,8 @@ def commands() -> str:
 def recipes() -> str:
     """Return tables of the keys of each kind of recipe, with default, range and meaning."""
     out = ["# Recipes\n", "A recipe is a TOML file, or the name of one that comes along. To change one, copy its file "
-           "or override keys:\n`--set section.key=value` on the command line, where lists are JSON. An unknown key is an "
-           "error that names the nearest\nknown one. A missing key has its default.\n",
+           "or override keys:\n`--set section.key=value` on the command line, where lists are JSON. An unknown key is "
+           "an error that names the nearest\nknown one. A missing key has its default.\n",
            "| recipe | what it does | on what, and what to expect |\n|---|---|---|"]  # fmt: skip
     for name in recipe_names():
         text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
