@@ -178,13 +178,11 @@ def _run(
     inputs: Sequence[Any],
     console: Console,
     resume: bool,
-    train: Callable[[RunDisplay, "Checkpoint"], tuple[Any, dict[str, Any]]],
+    train: Callable[[Callable[[dict[str, Any]], None], "Checkpoint"], tuple[Any, dict[str, Any]]],
 ) -> None:
     """Train, write the model folder, say how it went; what a run that stops leaves behind is named in its error."""
     from weebill.train import TrainingStopped
 
-    if warning := rates_that_wipe_out(recipe):
-        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     checkpoint = _checkpoint(output, resume, recipe, inputs)
     folder = checkpoint.path.parent
     with RunDisplay(console, recipe.task, folder) as display:
@@ -193,8 +191,13 @@ def _run(
             notes = _notes(folder, display.events, console)
             model.save(output, training=training_record(recipe, end, inputs), extra_files=notes)
 
+        def on_event(event: dict[str, Any]) -> None:
+            if event["event"] == "start" and (warning := rates_that_wipe_out(recipe)):  # the start could be read
+                console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+            display(event)
+
         try:
-            model, end = train(display, checkpoint)
+            model, end = train(on_event, checkpoint)
         except TrainingStopped as stop:
             step, batch = stop.end["best_step"], folder / "stopped-batch.safetensors"
             if step:
