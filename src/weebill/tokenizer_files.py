@@ -1,6 +1,8 @@
-"""The files of a tokenizer, read and written: tokenizer.json, bpe_merged.json, .tiktoken. Encodes no text.
+"""The files of a tokenizer, read and written: tokenizer.json and bpe_merged.json. Encodes no text.
 
-Reading checks everything that would change token ids: a tokenizer is refused rather than read almost right.
+Reading checks everything that would change token ids: a tokenizer is refused rather than read almost right. Left out on
+purpose is what is not the tokenizer's but one use's of it: `truncation`, `padding`, and the model's `dropout`, which
+Hugging Face draws anew at every call (weebill: `Tokenizer.encode_with_dropout`).
 """
 
 import base64
@@ -15,6 +17,7 @@ from weebill import bpe
 from weebill.errors import ArtifactError, ConfigError
 from weebill.files import write_whole
 from weebill.model_files import parse_json
+from weebill.normalize import NORMALIZERS, check_normalizers
 from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 MERGE_MAP_FORMAT = "weebill-merge-map"
@@ -27,6 +30,7 @@ ROLES = {
     "unk": ("[UNK]", "<unk>"),
 }
 _NORMALIZER_TYPES = {"NFC": "nfc", "Lowercase": "lowercase"}
+Frame = tuple[list[int], list[int]]  # token ids before and after a text
 MAX_TOKENS = 1 << 22  # no id reaches it: many times any vocabulary
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ConfigError)
 
@@ -264,17 +268,18 @@ def _from_tokenizer_json(value: Any, where: str) -> Tokenizer:
         outside += [t["id"] for t in value.get("added_tokens") or () if not 0 <= int(t["id"]) < MAX_TOKENS]
         if outside:
             raise ValueError(f"the token id {outside[0]!r}")
-        special_tokens = {str(token["content"]): int(token["id"]) for token in value.get("added_tokens") or ()}
+        special_tokens = _read_added_tokens(value.get("added_tokens") or ())
         merges: bpe.Merges = {}
         for merge in model["merges"]:
             first, second = merge.split(" ") if isinstance(merge, str) else merge
             merges[(vocabulary[first], vocabulary[second])] = vocabulary[first + second]
         byte_ids = [vocabulary[character] for character in bpe.BYTE_CHARACTERS]
         split_pattern, trim = _read_pre_tokenizer(value["pre_tokenizer"])
-        framed, trim = _read_post_processor(value.get("post_processor"), trim)
+        frame, trim = _read_post_processor(value.get("post_processor"), trim)
         tokenizer = Tokenizer(
-            merges, split_pattern, special_tokens, byte_ids, _read_normalizers(value.get("normalizer")), framed, trim
+            merges, split_pattern, special_tokens, byte_ids, _read_normalizers(value.get("normalizer")), any(frame), trim
         )
+        _refuse_other_frame(frame, tokenizer)
         if {**vocabulary, **special_tokens} != tokenizer.vocabulary:
             raise ValueError("a vocabulary that is not special tokens, 256 bytes and merges")
     except _DAMAGE as error:
@@ -312,24 +317,50 @@ def _read_pre_tokenizer(value: Mapping[str, Any]) -> tuple[str, bool]:
     return pattern or "gpt2", False
 
 
-def _read_post_processor(value: Mapping[str, Any] | None, trim: bool) -> tuple[bool, bool]:
-    """Return whether texts are framed, and whether offsets are trimmed."""
-    framed = False
+def _read_added_tokens(tokens: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return ids by name; all must be special, which those who use weebill never find in a text."""
+    searched = [token["content"] for token in tokens if not token.get("special")]
+    if searched:
+        raise ValueError(f"the added token {searched[0]!r} with special = false, which is searched for in every text")
+    return {str(token["content"]): int(token["id"]) for token in tokens}
+
+
+def _read_post_processor(value: Mapping[str, Any] | None, trim: bool) -> tuple[Frame, bool]:
+    """Return the token ids before and after a text, and whether offsets are trimmed."""
+    before, after = list[int](), list[int]()
     for step in (value or {}).get("processors", [value] if value else []):
         if step["type"] == "ByteLevel":
             trim = trim or bool(step.get("trim_offsets", True))
         elif step["type"] == "RobertaProcessing":
-            framed, trim = True, trim or bool(step.get("trim_offsets", True))
+            before, after = [step["cls"][1], *before], [*after, step["sep"][1]]
+            trim = trim or bool(step.get("trim_offsets", True))
         elif step["type"] == "TemplateProcessing":
-            kinds = [next(iter(piece)) for piece in step["single"]]
-            if kinds == ["Sequence"]:
-                continue
-            if kinds != ["SpecialToken", "Sequence", "SpecialToken"]:
-                raise ValueError(f"a template of {kinds}")
-            framed = True
+            more_before, more_after = _read_template(step)
+            before, after = more_before + before, after + more_after
         else:
             raise ValueError(f"a post-processor {step['type']}")
-    return framed, trim
+    return (before, after), trim
+
+
+def _read_template(step: Mapping[str, Any]) -> Frame:
+    """Return the token ids that a template has before and after its text."""
+    parts = [list[int]()]
+    for piece in step["single"]:
+        if "SpecialToken" in piece:
+            parts[-1] += step["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+        else:
+            parts.append([])
+    if len(parts) != 2:
+        raise ValueError(f"a template with {len(parts) - 1} texts")
+    return parts[0], parts[1]
+
+
+def _refuse_other_frame(frame: Frame, tokenizer: Tokenizer) -> None:
+    """Refuse what a text would not be framed with: a tokenizer frames with its own [CLS] and [SEP], or not at all."""
+    if frame != tokenizer.frame:
+        before, after = ([tokenizer.token_name(i) for i in ids] for ids in frame)
+        raise ValueError(f"a frame of {' '.join([*before, 'text', *after])}, where weebill puts [CLS] or <s> before and "
+                         f"[SEP] or </s> after a text, as far as there are such tokens")  # fmt: skip
 
 
 def _read_normalizers(value: Mapping[str, Any] | None) -> list[str]:
@@ -337,7 +368,10 @@ def _read_normalizers(value: Mapping[str, Any] | None) -> list[str]:
     unknown = [step["type"] for step in steps if step["type"] not in _NORMALIZER_TYPES]
     if unknown:
         raise ValueError(f"a normalizer {unknown[0]}")
-    return [_NORMALIZER_TYPES[step["type"]] for step in steps]
+    names = [_NORMALIZER_TYPES[step["type"]] for step in steps]
+    if names != list(check_normalizers(names)):
+        raise ValueError(f"the normalizers {', '.join(names)} in this order; weebill applies {NORMALIZERS[0]} first")
+    return names
 
 
 def _merge_name(tokenizer: Tokenizer, pair: Iterable[int]) -> str:
