@@ -21,7 +21,8 @@ AREAS = {
     "conversion checking mending copies row_checks value_checks label_checks split_files splitting data schema",
     "Templates and generated data": "grammar expressions templates generator swapping",
     "Downloads (weebill data fetch)": "download datasets completeness archives wikipedia",
-    "Tokenizers": "bpe tokenizer tokenizer_files hf_tokenizer normalize counting tokenizer_stats",
+    "Tokenizers": "bpe tokenizer tokenizer_files tiktoken_files tokenizer_checks hf_tokenizer normalize "
+    "counting tokenizer_stats",
     "Model folders": "artifact model_files golden verification bert graph_check multitask sent_transformer backend "
     "predictor checkpoint",
     "Training": "train starting pretraining finetuning distilling sources mining lessons teacher joint_teacher "

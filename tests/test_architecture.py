@@ -25,6 +25,7 @@ FLOORS = [
         "merge_table",
         "memory",
         "normalize",
+        "tokenizer_checks",
     },
     {
         "showing",
@@ -61,6 +62,7 @@ FLOORS = [
     },
     {"packed_encoder", "rasa_files", "spacy_tuples", "copies", "row_checks", "value_checks", "label_checks"},
     {"tokenizer"},
+    {"tiktoken_files"},
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
     {"corpus", "hf_tokenizer", "attention"},
     {"data", "artifact", "datasets", "split_files", "wikipedia"},
@@ -87,7 +89,7 @@ FLOORS = [
 ]
 FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}
 SIDEWAYS = {("schema", "errors"), ("data", "artifact")}
-SIDEWAYS |= {("tokenizer", "tokenizer_files")}  # when called: what it saves and loads
+SIDEWAYS |= {("tokenizer", "tokenizer_files"), ("tokenizer", "tiktoken_files")}  # when called: what it saves and loads
 SIDEWAYS |= {("sent_transformer", "verification"), ("multitask", "verification")}  # when called: `save` runs the road
 
 

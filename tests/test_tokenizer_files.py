@@ -1,4 +1,4 @@
-"""Tokenizer files of others are read right or refused; what a format cannot hold is said. Oracles: tokenizers, tiktoken."""
+"""Tokenizer files of others are read right or refused, what a format cannot hold is said. Oracle: `tokenizers`."""
 
 import json
 import random
@@ -6,8 +6,10 @@ import random
 import pytest
 
 from weebill import templates
-from weebill.errors import ArtifactError
-from weebill.tokenizer import Tokenizer
+from weebill.errors import ArtifactError, ConfigError
+from weebill.tiktoken_files import tiktoken_losses
+from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
+from weebill.tokenizer_stats import size_curve
 
 TRAINED = Tokenizer.train([u.text for u in templates.generate()[0][:200]], 300, processes=1)
 
@@ -131,3 +133,68 @@ def test_dropout_for_training_is_left_out_of_plain_encoding(tmp_path):
     assert mine.encode("wake me up at nine am") == TRAINED.encode("wake me up at nine am")
     rng = random.Random(0)
     assert len({tuple(mine.encode_with_dropout("wake me up at nine am", 0.5, rng)) for _ in range(20)}) > 1
+
+
+# -- what the other formats cannot hold
+
+
+def test_a_merge_map_is_refused_where_it_would_lose_frame_or_offsets(tmp_path):
+    for options in ({"framed": False}, {"trim_offsets": False}):
+        tokenizer = Tokenizer(TRAINED.merges, **options)
+        with pytest.raises(ConfigError, match=r"x\.json: expected a tokenizer that frames texts and trims offsets"):
+            tokenizer.save_merge_map(tmp_path / "x.json")
+        assert not (tmp_path / "x.json").exists()
+    without_cls = Tokenizer.train(["a b"] * 9, 258, special_tokens=("<pad>",))
+    without_cls.save_merge_map(tmp_path / "x.json")  # nothing to frame with, so nothing is lost
+    assert Tokenizer.load(tmp_path / "x.json").frame == ([], []) == without_cls.frame
+
+
+def _numbered(names):
+    """Return a tokenizer of a few merges with these special tokens, and what a .tiktoken file of it loses."""
+    tokenizer = Tokenizer.train(["wake me up"] * 9, 270, special_tokens=names)
+    return tokenizer, tiktoken_losses(tokenizer)
+
+
+def test_a_tiktoken_file_says_what_it_loses_and_reading_it_what_it_assumes(tmp_path, caplog):
+    five, losses = _numbered((*SPECIAL_TOKENS, "<user>"))
+    assert losses == [
+        "the special tokens [PAD] = 0, [CLS] = 1, [SEP] = 2, [MASK] = 3, <user> = 4",
+        "the frame of a text: [CLS] before it, [SEP] after it",
+    ]
+    others, losses = _numbered(("<pad>", "<s>", "</s>", "<user>"))
+    assert losses == ["the special tokens <pad> = 0, <s> = 1, </s> = 2, <user> = 3"]  # read as [PAD], [CLS] …
+    assert _numbered(SPECIAL_TOKENS)[1] == []
+    loose = Tokenizer(TRAINED.merges, "gpt4", framed=False, normalizers=("lowercase", "nfc"), trim_offsets=False)
+    assert tiktoken_losses(loose) == [
+        "the normalizers nfc, lowercase: apply them before",
+        "the split pattern gpt4: name it when you read the file",
+        "the frame of a text: nothing before it, nothing after it",
+        "that offsets hold the spaces at the edges of tokens",
+    ]
+
+    def read(tokenizer, split_pattern=None):
+        caplog.clear()
+        tokenizer.save_tiktoken(tmp_path / "x.tiktoken")
+        return Tokenizer.load(tmp_path / "x.tiktoken", split_pattern), caplog.text
+
+    again, said = read(five)
+    assert again.special_tokens == {} and again.frame == ([], [])
+    assert "x.tiktoken: such a file holds ordinary tokens alone; assumed: the split pattern gpt2" in said
+    assert "no special tokens, though no token has the ids 0, 1, 2, 3, 4" in said
+    again, said = read(others, "gpt2")
+    assert again.special_tokens == {name: i for i, name in enumerate(SPECIAL_TOKENS)}
+    assert "assumed: the special tokens [PAD] = 0, [CLS] = 1, [SEP] = 2, [MASK] = 3" in said and "gpt2" not in said
+    bytes_first = Tokenizer({(0, 1): 256}, special_tokens=(), byte_ids=range(256))
+    assert read(bytes_first, "gpt2")[1] == "" and "gpt2" in read(bytes_first)[1]
+
+
+def test_a_curve_over_ids_without_tokens_says_why_not(tmp_path):
+    _numbered((*SPECIAL_TOKENS, "<user>"))[0].save_tiktoken(tmp_path / "x.tiktoken")
+    with pytest.raises(ConfigError, match=r"got one without for 0 \(a \.tiktoken file does not hold special tokens\)"):
+        size_curve(Tokenizer.load(tmp_path / "x.tiktoken"), ["wake me up"])
+
+
+def test_a_split_pattern_is_for_tiktoken_files_alone(tmp_path):
+    TRAINED.save(tmp_path)
+    with pytest.raises(ConfigError, match=r"split_pattern: expected a \.tiktoken file, which does not say its own"):
+        Tokenizer.load(tmp_path, "gpt4")

@@ -5,11 +5,9 @@ purpose is what is not the tokenizer's but one use's of it: `truncation`, `paddi
 Hugging Face draws anew at every call (weebill: `Tokenizer.encode_with_dropout`).
 """
 
-import base64
-import binascii
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ from weebill.errors import ArtifactError, ConfigError
 from weebill.files import write_whole
 from weebill.model_files import parse_json
 from weebill.normalize import NORMALIZERS, check_normalizers
-from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
+from weebill.tiktoken_files import read_tiktoken
+from weebill.tokenizer import Tokenizer
 
 MERGE_MAP_FORMAT = "weebill-merge-map"
 MERGE_MAP_VERSION = 1
@@ -31,20 +30,29 @@ ROLES = {
 }
 _NORMALIZER_TYPES = {"NFC": "nfc", "Lowercase": "lowercase"}
 Frame = tuple[list[int], list[int]]  # token ids before and after a text
-MAX_TOKENS = 1 << 22  # no id reaches it: many times any vocabulary
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ConfigError)
+_LOG = logging.getLogger("weebill")
 
 
 def read_tokenizer(path: Path, split_pattern: str | None) -> Tokenizer:
     """Read a tokenizer from a folder or a file of any of the three kinds.
 
+    What a .tiktoken file does not say is assumed, with a warning that says so.
+
     Raises:
         ArtifactError: nothing there, damaged, or not byte-level BPE.
+        ConfigError: a split pattern for a file that has its own.
     """
     file = path / "tokenizer.json" if path.is_dir() else path
+    if split_pattern is not None and file.suffix != ".tiktoken":
+        raise ConfigError(f"split_pattern: expected a .tiktoken file, which does not say its own, got {path}, which "
+                          f"does; leave it out")  # fmt: skip
     try:
         if file.suffix == ".tiktoken":
-            return _from_tiktoken(file.read_bytes(), split_pattern or "gpt2", str(file))
+            tokenizer, assumed = read_tiktoken(file.read_bytes(), split_pattern, str(file))
+            if assumed:
+                _LOG.warning("%s: such a file holds ordinary tokens alone; assumed: %s", file, "; ".join(assumed))
+            return tokenizer
         value = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtifactError(f"{file}: expected a tokenizer, got nothing there; `weebill tokenizer train … --output "
@@ -63,7 +71,8 @@ def write_merge_map(tokenizer: Tokenizer, path: Path) -> None:
     """Write the merges and what is needed to use them.
 
     Raises:
-        ConfigError: the token ids do not follow from the order of the merges.
+        ConfigError: the token ids do not follow from the order of the merges, texts are not framed, or offsets not
+            trimmed.
         ArtifactError: the file cannot be written.
     """
     value = {
@@ -81,6 +90,9 @@ def write_merge_map(tokenizer: Tokenizer, path: Path) -> None:
     if again is None or again.vocabulary != tokenizer.vocabulary:
         raise ConfigError(f"{path}: expected a tokenizer that numbers special tokens, then bytes, then merges, got "
                           f"another numbering; save it as tokenizer.json")  # fmt: skip
+    if (again.frame, again.trim_offsets) != (tokenizer.frame, tokenizer.trim_offsets):
+        raise ConfigError(f"{path}: expected a tokenizer that frames texts and trims offsets, which is all a merge map "
+                          f"can hold, got one that does not; save it as tokenizer.json")  # fmt: skip
     _write_json(path, value)
 
 
@@ -104,64 +116,6 @@ def _from_merge_map(value: dict[str, Any], where: str) -> Tokenizer:
         return Tokenizer(merges, str(value["split_pattern"]), special_tokens, normalizers=normalizers)
     except _DAMAGE as error:
         raise ArtifactError(f"{where}: expected a merge map, got a damaged one: {error!r}; copy it again") from error
-
-
-# -- .tiktoken
-
-
-def write_tiktoken(tokenizer: Tokenizer, path: Path) -> None:
-    """Write base64 token and rank a line; ranks are token ids, special tokens are left to the reader.
-
-    Raises:
-        ConfigError: merging by tiktoken's rule would give other tokens.
-        ArtifactError: the file cannot be written.
-    """
-    tokens = [i for i in range(tokenizer.vocab_size) if tokenizer.token_bytes(i)]
-    ranks = {tokenizer.token_bytes(i): i for i in tokens if i not in tokenizer.special_tokens.values()}
-    order = list(tokenizer.merges.values())
-    if any(a >= b for a, b in pairwise(order)):
-        raise ConfigError(f"{path}: expected merges in the order of their token ids, which is all tiktoken can hold, "
-                          f"got others; save the tokenizer as tokenizer.json")  # fmt: skip
-    lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()]
-    write_whole(path, b"".join(lines))
-
-
-def _from_tiktoken(body: bytes, split_pattern: str, where: str) -> Tokenizer:
-    """Tokens carry no merges: each one's are found by merging its bytes with the tokens before it."""
-    ranks: dict[bytes, int] = {}
-    for number, line in enumerate(body.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            encoded, number_text = line.split()
-            ranks[base64.b64decode(encoded, validate=True)] = int(number_text)
-        except (ValueError, binascii.Error) as error:
-            raise ArtifactError(f"{where}:{number}: expected a base64 token and its rank, got {line[:60]!r}; copy the "
-                                f"file again") from error  # fmt: skip
-    missing = next((byte for byte in range(256) if bytes([byte]) not in ranks), None)
-    if missing is not None:
-        raise ArtifactError(f"{where}: expected a token for each of the 256 bytes, got none for {missing:#04x}; copy "
-                            f"the file again")  # fmt: skip
-    merges: bpe.Merges = {}
-    found: dict[bpe.Pair, tuple[int, int]] = {}
-    byte_ids = [ranks[bytes([byte])] for byte in range(256)]
-    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        if len(token) == 1:
-            continue
-        parts = bpe.apply_merges([byte_ids[byte] for byte in token], found)
-        if len(parts) != 2:
-            raise ArtifactError(f"{where}: expected tokens that two smaller ones make, got {token!r}, which takes "
-                                f"{len(parts)}; the file is damaged or not of a BPE")  # fmt: skip
-        pair = (parts[0], parts[1])
-        merges[pair] = rank
-        found[pair] = (rank, rank)
-    taken = set(ranks.values())
-    if len(taken) < len(ranks) or min(taken) < 0 or max(taken) >= MAX_TOKENS:
-        raise ArtifactError(f"{where}: expected distinct ranks from 0 to {MAX_TOKENS - 1:,}, got others; copy the file "
-                            f"again")  # fmt: skip
-    free = [i for i in range(max(taken)) if i not in taken]
-    special_tokens = dict(zip(SPECIAL_TOKENS, free, strict=False)) if len(free) == len(SPECIAL_TOKENS) else {}
-    return Tokenizer(merges, split_pattern, special_tokens, byte_ids)
 
 
 # -- tokenizer.json
@@ -264,8 +218,8 @@ def _from_tokenizer_json(value: Any, where: str) -> Tokenizer:
         model = value["model"]
         _refuse_other_kinds(model)
         vocabulary: dict[str, int] = model["vocab"]
-        outside = [i for i in vocabulary.values() if type(i) is not int or not 0 <= i < MAX_TOKENS]
-        outside += [t["id"] for t in value.get("added_tokens") or () if not 0 <= int(t["id"]) < MAX_TOKENS]
+        outside = [i for i in vocabulary.values() if type(i) is not int or not 0 <= i < bpe.MAX_TOKENS]
+        outside += [t["id"] for t in value.get("added_tokens") or () if not 0 <= int(t["id"]) < bpe.MAX_TOKENS]
         if outside:
             raise ValueError(f"the token id {outside[0]!r}")
         special_tokens = _read_added_tokens(value.get("added_tokens") or ())
@@ -277,7 +231,13 @@ def _from_tokenizer_json(value: Any, where: str) -> Tokenizer:
         split_pattern, trim = _read_pre_tokenizer(value["pre_tokenizer"])
         frame, trim = _read_post_processor(value.get("post_processor"), trim)
         tokenizer = Tokenizer(
-            merges, split_pattern, special_tokens, byte_ids, _read_normalizers(value.get("normalizer")), any(frame), trim
+            merges,
+            split_pattern,
+            special_tokens,
+            byte_ids,
+            _read_normalizers(value.get("normalizer")),
+            any(frame),
+            trim,
         )
         _refuse_other_frame(frame, tokenizer)
         if {**vocabulary, **special_tokens} != tokenizer.vocabulary:
@@ -359,8 +319,8 @@ def _refuse_other_frame(frame: Frame, tokenizer: Tokenizer) -> None:
     """Refuse what a text would not be framed with: a tokenizer frames with its own [CLS] and [SEP], or not at all."""
     if frame != tokenizer.frame:
         before, after = ([tokenizer.token_name(i) for i in ids] for ids in frame)
-        raise ValueError(f"a frame of {' '.join([*before, 'text', *after])}, where weebill puts [CLS] or <s> before and "
-                         f"[SEP] or </s> after a text, as far as there are such tokens")  # fmt: skip
+        raise ValueError(f"a frame of {' '.join([*before, 'text', *after])}, where weebill puts [CLS] or <s> before "
+                         f"and [SEP] or </s> after a text, as far as there are such tokens")  # fmt: skip
 
 
 def _read_normalizers(value: Mapping[str, Any] | None) -> list[str]:
