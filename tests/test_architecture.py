@@ -64,7 +64,7 @@ FLOORS = [
     {"tokenizer"},
     {"tiktoken_files"},
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
-    {"corpus", "hf_tokenizer", "attention"},
+    {"corpus", "hf_tokenizer", "attention", "bpe_dropout"},
     {"data", "artifact", "datasets", "split_files", "wikipedia"},
     {"sources", "mining", "teacher", "bert", "provenance", "ledger"},
     {"lessons"},

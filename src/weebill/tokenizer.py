@@ -294,6 +294,11 @@ class Tokenizer:
             for token_id in bpe.apply_merges(symbols, self._ranks, lambda: rng.random() >= dropout)
         ]
 
+    def encode_anew(self, text: str, dropout: float, rng: random.Random, max_length: int | None = None) -> Encoding:
+        """Return the tokens of a text within its frame, drawn as in `encode_with_dropout`; else as `encode`."""
+        framed, dropped = self._frame(pack(self.encode_with_dropout(text, dropout, rng)), max_length)
+        return self._encoding(text, framed, dropped)
+
     def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> EncodedBatch:
         """Return texts as one rectangle, padded on the right to the longest; it knows which were truncated.
 
