@@ -132,3 +132,12 @@ def test_torch_free_rooms_import_without_torch():
         "weebill.checking, weebill.check_report, weebill.web_export"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_model_that_comes_along_runs_without_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import weebill\n"
+        "assert weebill.load('tiny').parse(['wake me up at nine am'])[0].intent"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

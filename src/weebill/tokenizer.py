@@ -28,7 +28,7 @@ SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class Tokenizer:
-    """Byte-level BPE: any text has tokens, and decoding gives it back.
+    """Byte-level BPE: any text has tokens, and decoding gives it back, but for lone surrogates and normalizers.
 
     Args:
         merges: {pair of token ids: token id}, in order of priority.
