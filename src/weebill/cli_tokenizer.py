@@ -209,7 +209,7 @@ def convert(
 
 
 def _tokenizer(model: Path, split_pattern: str | None) -> "Tokenizer":
-    from weebill.predictor import find_model
+    from weebill.artifact import find_model
     from weebill.tokenizer import Tokenizer
 
     return Tokenizer.load(find_model(model), split_pattern)
