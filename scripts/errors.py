@@ -21,11 +21,12 @@ AREAS = {
     "conversion checking mending copies row_checks value_checks label_checks split_files splitting data schema",
     "Templates and generated data": "grammar expressions templates generator swapping",
     "Downloads (weebill data fetch)": "download datasets completeness archives wikipedia",
-    "Tokenizers": "bpe tokenizer tokenizer_files hf_tokenizer normalize counting tokenizer_stats",
+    "Tokenizers": "bpe tokenizer tokenizer_files tiktoken_files tokenizer_checks hf_tokenizer normalize "
+    "counting tokenizer_stats",
     "Model folders": "artifact model_files golden verification bert graph_check multitask sent_transformer backend "
     "predictor checkpoint",
     "Training": "train starting pretraining finetuning distilling sources mining lessons teacher joint_teacher "
-    "soft_tags freezing losses heads",
+    "soft_tags freezing losses heads bpe_dropout",
     "Evaluation and pictures": "evaluate evaluate_pairs pair_metrics metrics comparison bootstrap report pictures "
     "embedding_pictures neighbours",
     "Export": "export onnx_graph graph_weights web_export pages",

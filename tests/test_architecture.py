@@ -25,6 +25,7 @@ FLOORS = [
         "merge_table",
         "memory",
         "normalize",
+        "tokenizer_checks",
     },
     {
         "showing",
@@ -61,8 +62,9 @@ FLOORS = [
     },
     {"packed_encoder", "rasa_files", "spacy_tuples", "copies", "row_checks", "value_checks", "label_checks"},
     {"tokenizer"},
+    {"tiktoken_files"},
     {"tokenizer_files", "tokenizer_stats", "formats", "pairs", "templates"},
-    {"corpus", "hf_tokenizer", "attention"},
+    {"corpus", "hf_tokenizer", "attention", "bpe_dropout"},
     {"data", "artifact", "datasets", "split_files", "wikipedia"},
     {"sources", "mining", "teacher", "bert", "provenance", "ledger"},
     {"lessons"},
@@ -87,7 +89,7 @@ FLOORS = [
 ]
 FLOOR = {name: i for i, floor in enumerate(FLOORS) for name in floor}
 SIDEWAYS = {("schema", "errors"), ("data", "artifact")}
-SIDEWAYS |= {("tokenizer", "tokenizer_files")}  # when called: what it saves and loads
+SIDEWAYS |= {("tokenizer", "tokenizer_files"), ("tokenizer", "tiktoken_files")}  # when called: what it saves and loads
 SIDEWAYS |= {("sent_transformer", "verification"), ("multitask", "verification")}  # when called: `save` runs the road
 
 
@@ -128,5 +130,14 @@ def test_torch_free_rooms_import_without_torch():
         "weebill.export, weebill.report, weebill.cli, weebill.bert, weebill.swapping, weebill.generator, "
         "weebill.split_files, weebill.datasets, weebill.wikipedia, weebill.serve, weebill.conversion, "
         "weebill.checking, weebill.check_report, weebill.web_export"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_model_that_comes_along_runs_without_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import weebill\n"
+        "assert weebill.load('tiny').parse(['wake me up at nine am'])[0].intent"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

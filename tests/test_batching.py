@@ -115,7 +115,7 @@ def test_what_is_too_much_is_refused_and_the_rest_answered(batcher):
 
     answers = asyncio.run(ask_all())
     assert [isinstance(a, Overloaded) for a in answers] == [False, False, True, True]
-    assert str(answers[2]) == "expected at most 10 texts to wait, got 4 more than 8; try again in a moment"
+    assert str(answers[2]) == "expected at most 10 texts to wait, got 4 while 8 wait already; try again in a moment"
     assert batcher.waiting_texts == 0
     assert len(asyncio.run(batcher.read(texts_of(4)))) == 4
 

@@ -16,8 +16,8 @@ from weebill.schema import Entity, Utterance
 from weebill.tokenizer import Tokenizer
 
 
-def run(*arguments, stdin=None, cwd=None):
-    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
+def run(*arguments, stdin=None, cwd=None, no_color=True):
+    environment = os.environ | {"COLUMNS": "200"} | ({"NO_COLOR": "1"} if no_color else {})
     return subprocess.run(
         [sys.executable, "-m", "weebill", *map(str, arguments)],
         input=stdin, capture_output=True, encoding="utf-8", env=environment, cwd=cwd,
@@ -239,6 +239,9 @@ BAD_INPUT = {
     "verify with what": (["verify", "MODEL", "--with", "onnx"], None, "weebill, sentence-transformers, got 'onnx'"),
     "export to what": (["export", "MODEL", "--format", "xml", "--output", "out"], None, "onnx, sentence-transformers,"),
     "int8 of what": (["export", "MODEL", "--int8", "--format", "tiktoken", "--output", "out"], None, "leave it out"),
+    "split of what": (["export", "MODEL", "--split", "dev", "--output", "out"], None,
+                      "--split: expected --data, which it is a part of, got none; name the data or leave it out"),
+    "split of nothing": (["evaluate", "MODEL", "--split", "dev"], None, "--split: expected --data, which it is a part"),
     "no model to export": (["export", "absent", "--output", "out"], None, "got nothing there"),
     "texts twice": (["parse", "MODEL", "hi", "--input", "data.jsonl"], SPAN, "leave one out"),
     "missing start": (["finetune", "demo-finetune", "--set", "start=./absent", "--output", "out"], None, "absent"),

@@ -31,10 +31,21 @@ def test_errors(tmp_path):
         list(stream_texts([tmp_path / "rows.jsonl"]))
     with pytest.raises(DataError, match=r"rows\.jsonl:2: expected a text under 'utt', got only text"):
         list(stream_texts([tmp_path / "rows.jsonl"], field="utt"))
+    with pytest.raises(DataError, match="correct the line or name the key that holds the text with --field"):
+        list(stream_texts([tmp_path / "rows.jsonl"], field="utt"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="expected a folder with text files, got none in it"):
         list(stream_texts([tmp_path / "empty"]))
     (tmp_path / "latin.txt").write_bytes(b"fine\ncaf\xe9\n")
     with pytest.raises(DataError, match=r"latin\.txt:2: expected UTF-8, got byte 0xe9 at byte offset 8"):
         list(stream_texts([tmp_path / "latin.txt"]))
+    with pytest.raises(DataError, match=r"save the file as UTF-8, or go away$"):
+        list(stream_texts([tmp_path / "latin.txt"], or_else=", or go away"))
+    (tmp_path / "mark.txt").write_bytes(b"\xef\xbb\xbfcaf\xe9 x\nb\xff\n")
+    with pytest.raises(DataError, match=r"mark\.txt:1: expected UTF-8, got byte 0xe9 at byte offset 6"):
+        list(stream_texts([tmp_path / "mark.txt"]))
+    (tmp_path / "mark.txt").write_bytes(b"\xef\xbb\xbfcaf x\nb\xff\n")
+    with pytest.raises(DataError, match=r"mark\.txt:2: expected UTF-8, got byte 0xff at byte offset 10"):
+        list(stream_texts([tmp_path / "mark.txt"]))
+    assert list(stream_texts([tmp_path / "mark.txt"], errors="replace")) == ["caf x\n", "b\ufffd\n"]
     assert list(stream_texts([tmp_path / "latin.txt"], errors="replace")) == ["fine\n", "caf\ufffd\n"]

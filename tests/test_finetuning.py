@@ -27,6 +27,7 @@ from weebill.recipe_files import load_recipe, parse_recipe, recipe_names
 from weebill.runs import rates_that_wipe_out
 from weebill.schema import OUT_OF_SCOPE, Utterance
 from weebill.serve import _parsed
+from weebill.tags import MISSING, tag_vocabulary
 from weebill.tokenizer import Tokenizer
 from weebill.train import Plan, Task
 
@@ -165,11 +166,70 @@ def test_a_crf_goes_with_its_model_to_disk_and_to_onnx(train, tmp_path):
 def test_options_that_do_not_go_together_are_refused():
     with pytest.raises(ConfigError, match=r"heads\.crf has a loss of its own"):
         _recipe(heads={"crf": True}, loss={"tag_focal_gamma": 2})
+    with pytest.raises(ConfigError, match=r"reads each text once, so loss\.bpe_dropout must be 0"):
+        _recipe(freezing={"encoder": True, "cached_features": True}, loss={"bpe_dropout": 0.1})
     with pytest.raises(ConfigError, match=r"reads each text once, so loss\.token_dropout must be 0"):
         _recipe(freezing={"encoder": True, "cached_features": True}, loss={"token_dropout": 0.1})
     for heads in ({"crf": True}, {"intent_threshold": "dev"}):
         with pytest.raises(ConfigError, match="are for `weebill finetune`"):
             parse_recipe({"teachers": ["t"], "heads": heads}, DistillRecipe, "test")
+
+
+def _collate(tokenizer, rows, monkeypatch, **sections):
+    """Return the function that makes batches, and all rows as one plan."""
+    found = []
+
+    def fit(model, task, *_):
+        found.append(task)
+        return {}
+
+    monkeypatch.setattr(finetuning, "fit", fit)
+    finetuning.finetune(_recipe(**sections), rows, rows[:5], lambda event: None, tokenizer)
+    return found[0].collate
+
+
+def test_bpe_dropout_cuts_texts_anew_and_their_tags_with_them(tokenizer, monkeypatch):
+    rows = data.sort_intents([u for u in ROWS if u.text.isascii()][:40], None)
+    plan = Plan(0, np.arange(len(rows)))
+    collate = _collate(tokenizer, rows, monkeypatch, loss={"bpe_dropout": 0.5})
+    plain = _collate(tokenizer, rows, monkeypatch)(plan, np.random.default_rng(0))
+    batches = [collate(plan, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert all(torch.equal(batches[0][name], batches[1][name]) for name in batches[0])
+    assert batches[0]["input_ids"].shape[1] > plain["input_ids"].shape[1]
+    assert not torch.equal(batches[0]["input_ids"], batches[2]["input_ids"])
+    assert torch.equal(batches[0]["intents"], plain["intents"])
+    names = tag_vocabulary({e.label for u in rows for e in u.entities})
+    for utterance, ids, labels in zip(rows, batches[0]["input_ids"].tolist(), batches[0]["tags"].tolist(), strict=True):
+        assert tokenizer.decode(ids) == utterance.text
+        start = 0
+        for token_id, label in zip(ids, labels, strict=True):
+            piece = "" if token_id in tokenizer.special_tokens.values() else tokenizer.token_bytes(token_id).decode()
+            at, end = start + len(piece) - len(piece.lstrip()), start + len(piece)
+            start = end
+            inside = [e for e in utterance.entities if e.start <= at < e.end]
+            if not piece.strip():
+                assert label == MISSING  # special tokens, and spaces by themselves
+            else:
+                want = f"{'B' if at == inside[0].start else 'I'}-{inside[0].label}" if inside else "O"
+                assert names[label] == want
+
+
+def test_bpe_dropout_leaves_windows_and_texts_without_room_as_they_are(tokenizer, monkeypatch):
+    word = max((tokenizer.token_bytes(i) for i in range(600)), key=len).decode().strip()
+    text = " ".join([word] * 12)
+    assert 10 < len(tokenizer.encode(text).token_ids) <= 16
+    rows = [Utterance(text, "a", ()), Utterance(text + " " + text, "b", ()), *ROWS[:8]]
+    sections = {"encoder": SMALL | {"max_seq_len": 16}, "loss": {"bpe_dropout": 0.9}}
+    collate = _collate(tokenizer, rows, monkeypatch, **sections)
+    batch = collate(Plan(0, np.arange(3)), np.random.default_rng(0))
+    assert batch["input_ids"][0].tolist()[:13] == tokenizer.encode(text).token_ids[:13]
+    assert batch["input_ids"][1].tolist() == [*tokenizer.encode(rows[1].text).token_ids[:15], tokenizer.sep_id]
+
+
+def test_without_bpe_dropout_no_number_is_drawn_for_it(tokenizer, monkeypatch):
+    rng, fresh = np.random.default_rng(0), np.random.default_rng(0)
+    _collate(tokenizer, ROWS, monkeypatch)(Plan(0, np.arange(8)), rng)
+    assert rng.random() == fresh.random()
 
 
 def test_the_threshold_refuses_what_is_out_of_scope(train, tmp_path):

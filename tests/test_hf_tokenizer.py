@@ -14,7 +14,7 @@ from tokenizers.models import Unigram
 from transformers import AutoTokenizer
 
 from weebill import data, templates
-from weebill.errors import ArtifactError, MissingExtraError
+from weebill.errors import ArtifactError, ConfigError, MissingExtraError
 from weebill.hf_tokenizer import HuggingFaceTokenizer, load_tokenizer
 from weebill.tags import tag_vocabulary
 from weebill.tokenizer import Tokenizer
@@ -76,6 +76,15 @@ def test_a_batch_is_its_rows_padded(tokenizer):
     assert batch.truncated == {i: n - 9 for i, n in enumerate(full) if n > 9} and batch.truncated
     assert tokenizer.encode_batch([]).input_ids_BT.shape == (0, 0)
     assert tokenizer.encode("a\ud800").token_ids == tokenizer.encode("a\ufffd").token_ids
+
+
+def test_a_length_without_room_for_the_frame_and_one_text_for_many_are_refused(tokenizer):
+    assert len(tokenizer.encode("wake me up", 2).token_ids) == 2
+    for call in (tokenizer.encode, lambda text, length: tokenizer.encode_batch([text], length)):
+        with pytest.raises(ConfigError, match="max_length: expected at least 2, for the special tokens"):
+            call("wake me up", 1)
+    with pytest.raises(ConfigError, match="texts: expected a list of texts, got one, 'abc'"):
+        tokenizer.encode_batch("abc")
 
 
 def test_a_typed_special_token_is_text(tokenizer):

@@ -9,8 +9,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from weebill import config, templates
+from weebill import config, pretraining, templates
 from weebill.backend import TorchBackend
+from weebill.bpe_dropout import Redrawing
 from weebill.config import PretrainRecipe
 from weebill.data import corrupt_tokens
 from weebill.errors import ConfigError, DataError
@@ -26,6 +27,7 @@ from weebill.sources import Mix, read_mix
 from weebill.starting import start_by_teacher
 from weebill.teacher import fit_width, teacher_vectors
 from weebill.tokenizer import Tokenizer
+from weebill.train import Plan
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64, "embedding_dim": 64}
 
@@ -169,6 +171,30 @@ def test_two_runs_of_a_mix_agree_and_another_seed_differs(tokenizer, pairs, tmp_
 
     assert np.array_equal(weights(0), weights(0))
     assert not np.array_equal(weights(0), weights(1))
+
+
+def test_bpe_dropout_cuts_texts_anew_as_the_batchs_numbers_say(tokenizer, pairs, monkeypatch):
+    def collate(**loss):
+        recipe, tasks = _recipe("in_batch_negatives", loss=loss), []
+        monkeypatch.setattr(pretraining, "fit", lambda model, task, *rest: tasks.append(task))
+        pretrain(recipe, _mix(recipe, pairs[:40]), pairs[:10], lambda event: None, tokenizer)
+        return tasks[0].collate
+
+    plan = Plan(0, np.arange(10))
+    drawn, plain = collate(bpe_dropout=0.5), collate()
+    batches = [drawn(plan, np.random.default_rng(seed))["input_ids"].tolist() for seed in (0, 0, 1)]
+    rng = np.random.default_rng(0)
+    before = plain(plan, rng)["input_ids"].tolist()
+    assert rng.random() == np.random.default_rng(0).random()  # without it no number is drawn
+    assert batches[0] == batches[1] and before not in batches and batches[0] != batches[2]
+    read = [[tokenizer.decode(row) for row in rows] for rows in (before, *batches)]
+    assert read[0] == read[1] == read[3]
+
+
+def test_bpe_dropout_needs_a_tokenizer_that_draws():
+    with pytest.raises(ConfigError, match=r"loss\.bpe_dropout: expected a byte-level BPE tokenizer, .*; set it to 0"):
+        Redrawing(object(), 0.1, 128)
+    assert Redrawing(object(), 0.0, 128)(["a"], np.random.default_rng(0)) == [None]
 
 
 def _write_mix(folder, pairs):

@@ -66,6 +66,7 @@ PRETRAIN = {
     "encoder": SMALL,
     "training": TRAINING,
     "mining": {"every_epochs": 1},
+    "loss": {"bpe_dropout": 0.1},
     "data": {
         "train": [{"path": "pairs.tsv", "loss": "in_batch_negatives"}, {"path": "texts.txt", "loss": "masked_lm"}],
         "dev": "pairs.tsv",
@@ -74,7 +75,7 @@ PRETRAIN = {
 FINETUNE = {
     "encoder": SMALL,
     "training": TRAINING,
-    "loss": {"token_dropout": 0.1},
+    "loss": {"token_dropout": 0.1, "bpe_dropout": 0.1},
     "data": {"train": ["nlu.jsonl"], "dev": "nlu.jsonl"},
 }
 

@@ -123,6 +123,8 @@ def test_inspect_shows_the_work(app):
 
 def test_info_health_and_metrics(app):
     assert ask(app, "GET", "/health").json() == {"status": "ok"}
+    assert ask(app, "HEAD", "/health").status_code == 200
+    assert ask(app, "POST", "/health").status_code == 405
     info = ask(app, "GET", "/info").json()
     assert info["limits"]["max_texts"] == 100 and info["entities"] == ["genre", "time"] and info["examples"] == 2
     assert info["suggestions"] == ["play jazz", "wake me"]
@@ -190,7 +192,7 @@ BAD_INPUT = {
     "too long a text": (EMBED, {"inputs": "a" * 1_001}, 413, "TooLarge", "at most 1000 characters, got one of 1001"),
     "a large body": (EMBED, b" " * 10_000_000, 413, "TooLarge", "expected a body of at most 200000 bytes"),
     "numbers for a text": ("/model/parse", {"text": 7}, 422, "Validation", "text: expected a string, got a number"),
-    "an empty text": ("/model/parse", {"text": ""}, 400, "Empty", "expected a text, got one of length 0"),
+    "an empty text": ("/model/parse", {"text": ""}, 400, "Empty", "got one of length 0; send one that says something"),
     "unknown offsets": ("/model/parse", {"text": "a", "offsets": "utf8"}, 422, "Validation", "'codepoints' or 'utf16'"),
     "an unknown path": ("/model/train", {"text": "a"}, 404, "NotFound", "expected one of the paths in /docs"),
     "a wrong method": ("/info", {}, 405, "MethodNotAllowed", "expected GET, got POST"),

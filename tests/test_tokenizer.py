@@ -133,6 +133,19 @@ def test_truncation_keeps_sep_and_counts_what_it_drops(packaged):
     assert packaged.encode("wake", max_length=len(packaged.encode("wake").token_ids)).dropped_tokens == 0
 
 
+@pytest.mark.parametrize("max_length", [1, 0, -1])
+def test_a_length_that_the_frame_does_not_fit_in_is_refused(packaged, max_length):
+    for call in (packaged.encode, lambda text, length: packaged.encode_batch([text], length),
+                 lambda text, length: packaged.encode_batch([text, text], length)):  # fmt: skip
+        assert call("wake me up", 2) is not None
+        with pytest.raises(ConfigError, match=rf"max_length: expected at least 2, for .*, got {max_length}; raise it"):
+            call("wake me up", max_length)
+    unframed = Tokenizer(packaged.merges, framed=False)
+    assert unframed.encode("wake me up", max_length=0).token_ids == []
+    with pytest.raises(ConfigError, match=r"max_length: expected at least 0, for .*, got -1"):
+        unframed.encode("wake me up", max_length=-1)
+
+
 def test_special_tokens_need_permission(packaged):
     assert packaged.mask_id not in packaged.encode("a [MASK] b").token_ids
     allowed = packaged.encode("a [MASK] b", allow_special=True)
@@ -207,6 +220,17 @@ def test_errors(tmp_path, packaged):
         Tokenizer.train(["a"], 100)
     with pytest.raises(DataError, match="expected text to train a tokenizer on, got none"):
         Tokenizer.train([], 300)
+    with pytest.raises(DataError, match="expected text to train a tokenizer on, got white space alone"):
+        Tokenizer.train(["\n", "\n"], 300)
+    with pytest.raises(ConfigError, match="min_frequency: expected 0 or more, got -3"):
+        Tokenizer.train(["a"], 300, min_frequency=-3)
+    with pytest.raises(ConfigError, match="texts: expected a list of texts, got one, 'abc abc'; put it into a list"):
+        Tokenizer.train("abc abc", 300)
+    with pytest.raises(ConfigError, match="texts: expected a list of texts, got one, 'abc'"):
+        packaged.encode_batch("abc")
+    for dropout in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match=rf"dropout: expected a share from 0 to 1, got {dropout}"):
+            packaged.encode_with_dropout("abc", dropout, random.Random(0))
     with pytest.raises(ArtifactError, match="expected a tokenizer, got nothing there"):
         Tokenizer.load(tmp_path)
     packaged.save(tmp_path)

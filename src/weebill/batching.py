@@ -106,8 +106,8 @@ class Batcher:
             Overloaded: too many texts wait; these were not accepted.
         """
         if self.waiting_texts + len(texts) > self.max_waiting_texts:
-            raise Overloaded(f"expected at most {self.max_waiting_texts} texts to wait, got {len(texts)} more than "
-                             f"{self.waiting_texts}; try again in a moment")  # fmt: skip
+            raise Overloaded(f"expected at most {self.max_waiting_texts} texts to wait, got {len(texts)} while "
+                             f"{self.waiting_texts} wait already; try again in a moment")  # fmt: skip
         job = _Job(texts, labels, on_overflow, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self.waiting_texts += len(texts)

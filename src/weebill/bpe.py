@@ -29,7 +29,7 @@ SPLIT_PATTERNS = {
     ),
 }
 
-
+MAX_TOKENS = 1 << 22  # no id reaches it: many times any vocabulary
 MAX_PATTERN_CHARS = 2_000
 PATTERN_SECONDS = 5.0  # for a text of a split pattern that is not one of the above, and one more for CHARS_PER_SECOND
 CHARS_PER_SECOND = 100_000  # a tenth of what a simple pattern does

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from weebill import cli_data, cli_data_make, cli_evaluate, cli_tokenizer, cli_train
-from weebill.cli_evaluate import Model, OnOverflow
+from weebill.cli_evaluate import Model, OnOverflow, check_split
 from weebill.errors import ConfigError, DataError, TrainingInterrupted, WeebillError
 from weebill.files import write_whole
 from weebill.limits import Limits
@@ -175,6 +175,7 @@ def export(
     for option, value in (("--runtime", runtime), ("--examples", examples)):
         if value and format != "web":
             raise ConfigError(f"{option}: expected --format web, got {format}; leave it out")
+    check_split(data, split)
     utterances = read_utterances(data, split=split) if data else generate()[1]
     texts = [u.text for u in utterances]
     if format == "onnx":

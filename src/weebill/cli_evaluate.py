@@ -91,6 +91,7 @@ def evaluate(
         if pictures:
             draw_pairs(embedded, scores, f"{model.name} on {name}", pictures)
     else:
+        check_split(data, split)
         utterances = read_utterances(data, format=format, split=split) if data else generate()[1]
         predictor = load(model, on_overflow=cast("Overflow", on_overflow))
         found = evaluate_in_detail(predictor, utterances, with_intervals=True)
@@ -137,10 +138,21 @@ def compare(
         assert data is not None
         found = compare_on_pairs(load(a), load(b), read_pairs(data, format))
     else:
+        check_split(data, split)
         utterances = read_utterances(data, format=format, split=split) if data else generate()[1]
         found = compare_on_utterances(load(a), load(b), utterances)
     where = f"{data or 'embedded data, dev'}{f' ({split})' if split else ''}"
     Console().print(show.differences(found, str(a), str(b), f"on {where}"))
+
+
+def check_split(data: Path | None, split: str | None) -> None:
+    """Refuse a split of nothing: the data that are embedded would be taken whole.
+
+    Raises:
+        ConfigError: `split` without `data`.
+    """
+    if split and not data:
+        raise ConfigError("--split: expected --data, which it is a part of, got none; name the data or leave it out")
 
 
 def _holds_pairs(data: Path | None, format: str | None, split: str | None) -> bool:

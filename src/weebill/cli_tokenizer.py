@@ -13,6 +13,7 @@ from weebill.files import write_whole
 
 if TYPE_CHECKING:
     from weebill.schema import Utterance
+    from weebill.tokenizer import Tokenizer
 
 app = typer.Typer(help="Train, try, measure and convert byte-level BPE tokenizers.", no_args_is_help=True)
 console = Console(stderr=True)
@@ -20,7 +21,19 @@ console = Console(stderr=True)
 SHOWN_TEXTS = 200  # in the picture of `stats --html`
 CURVE_CHARACTERS = 4_000_000
 
-Model = Annotated[Path, typer.Argument(help="Tokenizer or model folder, tokenizer.json, bpe_merged.json, .tiktoken.")]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        help="Tokenizer or model folder, tokenizer.json, bpe_merged.json or .tiktoken; tiny: weebill's own."
+    ),
+]
+SplitPattern = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a .tiktoken file, which does not say how texts are cut first: gpt2, gpt4 (as in cl100k_base) or a "
+        "regular expression. Default: gpt2, with a warning."
+    ),
+]
 Inputs = Annotated[list[Path], typer.Option("--input", help="UTF-8 text, plain or .gz, or a folder. Repeatable.")]
 Field = Annotated[str | None, typer.Option(help="The files are JSON lines; this key holds the text.")]
 Errors = Annotated[str, typer.Option(help="strict, or replace to go on where bytes are no UTF-8.")]
@@ -50,14 +63,10 @@ def train(
     """
     from rich.progress import track
 
-    from weebill.corpus import stream_texts
-    from weebill.errors import ConfigError
     from weebill.report import merge_progress
     from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
 
-    if errors not in ("strict", "replace"):
-        raise ConfigError(f"--errors: expected strict or replace, got {errors!r}; correct it")
-    texts = stream_texts(input, field, errors)
+    texts = _stream(input, field, errors)
     counted = track(
         texts, description="reading", total=None, console=console, transient=True, disable=not console.is_terminal
     )
@@ -78,16 +87,20 @@ def train(
 
 
 @app.command()
-def encode(model: Model, text: Annotated[str, typer.Argument(help="The text.")], html: Html = None) -> None:
+def encode(
+    model: Model,
+    text: Annotated[str, typer.Argument(help="The text.")],
+    html: Html = None,
+    split_pattern: SplitPattern = None,
+) -> None:
     """Show a text's pieces, ids and offsets.
 
     Example: `weebill tokenizer encode runs/tokenizer "wake me up" --html pieces.html`
     """
     from weebill.pictures import pieces_html, pieces_text
-    from weebill.tokenizer import Tokenizer
     from weebill.tokenizer_stats import readable_pieces
 
-    tokenizer = Tokenizer.load(model)
+    tokenizer = _tokenizer(model, split_pattern)
     encoding = tokenizer.encode(text)
     table = Table("piece", "id", "start", "end")
     for token_id, (start, end) in zip(encoding.token_ids, encoding.offsets, strict=True):
@@ -108,6 +121,8 @@ def stats(
     split: Annotated[str | None, typer.Option(help="Only this split of labelled data.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
     html: Html = None,
+    errors: Errors = "strict",
+    split_pattern: SplitPattern = None,
 ) -> None:
     """Measure a tokenizer on your texts: compression, unused and rarest tokens, how entity values break up.
 
@@ -117,18 +132,17 @@ def stats(
 
     from weebill.pictures import pieces_html
     from weebill.report import tokenizer_tables
-    from weebill.tokenizer import Tokenizer
     from weebill.tokenizer_stats import readable_pieces, tokenizer_stats
 
-    tokenizer = Tokenizer.load(model)
-    texts, utterances = _texts_of(input, field, format, split)
+    tokenizer = _tokenizer(model, split_pattern)
+    texts, utterances = _texts_of(input, field, format, split, errors)
     found = tokenizer_stats(tokenizer, texts, utterances)
     for table in tokenizer_tables(found, f"{model} on {input}{f' ({split})' if split else ''}"):
         Console().print(table)
     if output:
         write_whole(output, (json.dumps(found.to_json(), ensure_ascii=False, indent=1) + "\n").encode())
     if html:
-        shown = islice(_texts_of(input, field, format, split)[0], SHOWN_TEXTS)
+        shown = islice(_texts_of(input, field, format, split, errors)[0], SHOWN_TEXTS)
         page = pieces_html(f"{input} in pieces of {model}", [readable_pieces(tokenizer, text) for text in shown])
         write_whole(html, page.encode("utf-8", "replace"))
 
@@ -139,24 +153,25 @@ def curve(
     input: Inputs,
     output: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")],
     field: Field = None,
+    errors: Errors = "strict",
+    split_pattern: SplitPattern = None,
 ) -> None:
     """Draw bytes per token against vocabulary size, every size cut from one trained tokenizer.
 
     Example: `weebill tokenizer curve runs/tokenizer --input corpus.txt --output curve.png`
     """
-    from weebill.corpus import stream_texts
     from weebill.pictures import plot_size_curve
-    from weebill.tokenizer import Tokenizer
     from weebill.tokenizer_stats import size_curve
 
+    tokenizer = _tokenizer(model, split_pattern)
     texts, characters = [], 0
-    for text in stream_texts(input, field):
+    for text in _stream(input, field, errors):
         texts.append(text)
         characters += len(text)
         if characters > CURVE_CHARACTERS:
             console.print(f"the first {characters:,} characters are used")
             break
-    points = size_curve(Tokenizer.load(model), texts)
+    points = size_curve(tokenizer, texts)
     plot_size_curve(points, output)
     table = Table("vocabulary size", "bytes per token")
     for size, value in points:
@@ -169,17 +184,17 @@ def convert(
     model: Model,
     output: Annotated[Path, typer.Option(help="x.tiktoken, a merge map x.json, or a folder for tokenizer.json.")],
     vocab_size: Annotated[int | None, typer.Option(help="Cut the vocabulary to its first tokens.")] = None,
-    split_pattern: Annotated[str | None, typer.Option(help="Of a .tiktoken file, which does not say.")] = None,
+    split_pattern: SplitPattern = None,
 ) -> None:
-    """Write a tokenizer in another format, or a smaller one without retraining.
+    """Write a tokenizer in another format, or a smaller one without retraining; what a format cannot hold is said.
 
     Example: `weebill tokenizer convert runs/tokenizer --output weebill.tiktoken`
 
     Example: `weebill tokenizer convert runs/tokenizer --vocab-size 2048 --output runs/smaller`
     """
-    from weebill.tokenizer import Tokenizer
+    from weebill.tiktoken_files import tiktoken_losses
 
-    tokenizer = Tokenizer.load(model, split_pattern)
+    tokenizer = _tokenizer(model, split_pattern)
     if vocab_size is not None:
         tokenizer = tokenizer.cut(vocab_size)
     if output.suffix == ".tiktoken":
@@ -189,17 +204,38 @@ def convert(
     else:
         tokenizer.save(output)
     console.print(f"{tokenizer.vocab_size:,} tokens in {output}")
+    for loss in tiktoken_losses(tokenizer) if output.suffix == ".tiktoken" else ():
+        console.print(f"not in a .tiktoken file: {loss}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _tokenizer(model: Path, split_pattern: str | None) -> "Tokenizer":
+    from weebill.artifact import find_model
+    from weebill.tokenizer import Tokenizer
+
+    return Tokenizer.load(find_model(model), split_pattern)
+
+
+def _stream(paths: list[Path], field: str | None, errors: str) -> "Iterator[str]":
+    from weebill.corpus import stream_texts
+    from weebill.errors import ConfigError
+
+    if errors not in ("strict", "replace"):
+        raise ConfigError(f"--errors: expected strict or replace, got {errors!r}; correct it")
+    return stream_texts(paths, field, errors, ", or go on with --errors replace")
 
 
 def _texts_of(
-    path: Path, field: str | None, format: str | None, split: str | None
+    path: Path, field: str | None, format: str | None, split: str | None, errors: str
 ) -> "tuple[Iterator[str], list[Utterance]]":
     """Labelled data gives its texts and utterances, anything else its lines."""
-    from weebill.corpus import stream_texts
+    from weebill.errors import ConfigError
     from weebill.formats import read_utterances
 
-    labelled = format is not None or split is not None or (path.suffix == ".jsonl" and field is None)
-    if not labelled:
-        return stream_texts([path], field), []
+    is_json_lines = path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+    if format is None and split is None and not (is_json_lines and field is None):
+        return _stream([path], field, errors), []
+    if errors != "strict":
+        raise ConfigError(f"--errors: expected texts, got labelled data, which is read as strict; leave it out or name "
+                          f"the --field of {path} that holds the text")  # fmt: skip
     utterances = read_utterances(path, format=format, split=split)
     return (u.text for u in utterances), utterances

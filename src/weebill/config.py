@@ -144,6 +144,9 @@ class PretrainData(Section):
     )
 
 
+_BPE_DROPOUT = "chance that a merge is put off, drawn anew for each text of a batch: words have other tokens each time"
+
+
 class PretrainLoss(Section):
     """What a step minimises; by default the triplet margin loss with cosine distance."""
 
@@ -159,6 +162,7 @@ class PretrainLoss(Section):
         "none", description="pca: bring the teacher's embeddings to the student's width"
     )
     token_dropout: float = Field(0.0, ge=0, lt=1, description="share of tokens read as [MASK] in training")
+    bpe_dropout: float = Field(0.0, ge=0, lt=1, description=_BPE_DROPOUT)
     matryoshka_dims: tuple[int, ...] = Field((), description="also train the embedding's first so many dimensions")
 
 
@@ -194,6 +198,7 @@ class FinetuneLoss(LabelLoss):
 
     intent_weight: float = Field(1.0, ge=0, description="of the intent loss; 0 = intents are not learnt")
     tag_weight: float = Field(1.0, ge=0, description="of the tag loss; 0 = tags are not learnt")
+    bpe_dropout: float = Field(0.0, ge=0, lt=1, description=_BPE_DROPOUT + "; not of texts read in windows")
     balance: Literal["fixed", "uncertainty"] = Field(
         "fixed", description="uncertainty: the losses are also divided by variances that are learnt"
     )
@@ -368,6 +373,8 @@ class FinetuneRecipe(Recipe):
     def _options_fit(self) -> "FinetuneRecipe":
         if self.freezing.cached_features and self.loss.token_dropout:
             raise ValueError("freezing.cached_features reads each text once, so loss.token_dropout must be 0")
+        if self.freezing.cached_features and self.loss.bpe_dropout:
+            raise ValueError("freezing.cached_features reads each text once, so loss.bpe_dropout must be 0")
         if self.heads.crf and self.loss.tag_focal_gamma:
             raise ValueError("heads.crf has a loss of its own, so loss.tag_focal_gamma must be 0")
         return self

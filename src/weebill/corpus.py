@@ -8,13 +8,16 @@ from weebill.files import numbered_lines
 from weebill.json_lines import json_rows, text_field
 
 
-def stream_texts(paths: Sequence[Path], field: str | None = None, errors: str = "strict") -> Iterator[str]:
+def stream_texts(
+    paths: Sequence[Path], field: str | None = None, errors: str = "strict", or_else: str = ""
+) -> Iterator[str]:
     r"""Yield one text a line, its "\n" included; of JSON lines, the text under `field`.
 
     Args:
         paths: files, plain or .gz; of a folder, every file below it that is not hidden, in order of name.
         field: the files are JSON lines, and this key of each object holds the text.
         errors: "strict", or "replace" to read U+FFFD where bytes are no UTF-8.
+        or_else: what a user may do about such bytes beside saving the file as UTF-8, for the message.
 
     Raises:
         DataError: a file that is missing, empty, not UTF-8 (with its line and byte offset) or not JSON lines; a folder
@@ -27,9 +30,11 @@ def stream_texts(paths: Sequence[Path], field: str | None = None, errors: str = 
                 raise DataError(f"{file}: expected the key that holds the text of each JSON line, got none; name it "
                                 f"with --field")  # fmt: skip
             if field is None:
-                yield from (line + "\n" for _, line in numbered_lines(file, errors))
+                yield from (line + "\n" for _, line in numbered_lines(file, errors, or_else))
             else:
-                yield from (text_field(row, field, where) + "\n" for where, row in json_rows(file, errors))
+                remedy = "correct the line or name the key that holds the text with --field"
+                rows = json_rows(file, errors, or_else=or_else)
+                yield from (text_field(row, field, where, remedy) + "\n" for where, row in rows)
 
 
 def _files(path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weebill.errors import ConfigError, DataError
-from weebill.schema import EncodedBatch, ModelTokenizer, Overflow, ScoredPair, Utterance, intent_parts
+from weebill.schema import EncodedBatch, Encoding, ModelTokenizer, Overflow, ScoredPair, Utterance, intent_parts
 from weebill.tags import MISSING, TOO_LONG, Misaligned, align, is_inside_word
 from weebill.windows import Windows
 
@@ -177,7 +177,7 @@ class LabelledRows:
     """Utterances ready for training: token ids, tag ids (MISSING = no loss) and intent ids per row.
 
     `misaligned` lists the entities that no row carries, `shortened` the texts whose end no row carries, with the number
-    of tokens that are gone.
+    of tokens that are gone. `utterances` has the utterance of each row; None for a window, which is a part of one.
     """
 
     token_ids: list[list[int]]
@@ -185,6 +185,7 @@ class LabelledRows:
     intents: Ints
     misaligned: list[tuple[Utterance, Misaligned]]
     shortened: list[tuple[Utterance, int]] = field(default_factory=list)
+    utterances: list[Utterance | None] = field(default_factory=list)
 
 
 def label_rows(
@@ -218,12 +219,11 @@ def label_rows(
                 found.shortened.append((utterance, whole.dropped_tokens))
         lost = set(utterance.entities or ())
         for encoding in rows:
-            labels = [MISSING] * len(encoding.token_ids)
-            if utterance.entities is not None:
-                labels, here = align(utterance.entities, encoding, tag_ids)
-                lost &= {one.entity for one in here}
+            labels, here = tag_labels(utterance, encoding, tag_ids)
+            lost &= {one.entity for one in here}
             found.token_ids.append(encoding.token_ids)
             found.tags.append(labels)
+            found.utterances.append(utterance if len(rows) == 1 else None)
             ids.append(MISSING if utterance.intent is None else intent_ids[utterance.intent])
         if lost:
             why = {one.entity: one for one in align(utterance.entities or (), whole, tag_ids)[1]}
@@ -235,6 +235,15 @@ def label_rows(
                         f"{len(places)} longer ones: {', '.join(places[:SHOWN_PLACES])}{more}; shorten them, raise "
                         f"encoder.max_seq_len, or set on_overflow to window or truncate")  # fmt: skip
     return replace(found, intents=np.array(ids, dtype=np.int64))
+
+
+def tag_labels(
+    utterance: Utterance, encoding: Encoding, tag_ids: Mapping[str, int]
+) -> tuple[list[int], list[Misaligned]]:
+    """Return one tag id per token, MISSING where nobody annotated it, and the entities that could not be aligned."""
+    if utterance.entities is None:
+        return [MISSING] * len(encoding.token_ids), []
+    return align(utterance.entities, encoding, tag_ids)
 
 
 def sampling_weights(intents: Ints, power: float) -> npt.NDArray[np.float64]:

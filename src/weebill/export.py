@@ -30,6 +30,7 @@ from weebill.golden import DECODING_VERSION, GOLDEN_TEXTS, Golden, read_golden
 from weebill.normalize import normalize
 from weebill.predictor import Predictor, load, predictor_of
 from weebill.schema import ModelOutput, Utterance, intent_parts
+from weebill.tiktoken_files import read_tiktoken
 from weebill.tokenizer import Tokenizer
 from weebill.verification import TOLERANCE, golden_rows_of, verify
 
@@ -323,7 +324,7 @@ def export_tiktoken(folder: Path | str, output: Path | str, texts: Sequence[str]
         body, notes = trial.read_bytes(), []
         if importlib.util.find_spec("tiktoken") is None:
             notes.append("tiktoken is not installed here, so only weebill has read the file")
-            encode = Tokenizer.load(trial, tokenizer.split_pattern).encode_ordinary
+            encode = read_tiktoken(body, tokenizer.split_pattern, str(trial))[0].encode_ordinary
         else:
             encode = _tiktoken_encoding(body, settings).encode_ordinary
     others = sum(encode(text) != tokenizer.encode_ordinary(text) for text in normal)

@@ -1,5 +1,6 @@
 """Lines of text files with their numbers, and files written whole or not at all. Knows no formats."""
 
+import codecs
 import ctypes
 import gzip
 import os
@@ -18,11 +19,12 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
 _RENAME_SWAP = 2  # of macOS
 
 
-def numbered_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path, errors: str = "strict", or_else: str = "") -> Iterator[tuple[int, str]]:
     r"""Yield (line number from 1, line without its end) of a UTF-8 file, plain or .gz.
 
     Lines end at "\n" or "\r\n" alone: other separators (U+2028, a lone "\r") are part of a text. A byte order mark is
-    dropped. With `errors` = "replace", bytes that are no UTF-8 become U+FFFD.
+    dropped. With `errors` = "replace", bytes that are no UTF-8 become U+FFFD;
+    `or_else` is what a user may do about them beside saving the file as UTF-8, for the message.
 
     Raises:
         DataError: no file there, empty, not readable, not gzip, not UTF-8 (with its line and byte offset), or a line of
@@ -38,12 +40,14 @@ def numbered_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, st
                 if len(raw) > MAX_LINE_BYTES:
                     raise DataError(f"{path}:{number}: expected lines of at most {MAX_LINE_BYTES:,} bytes, got a "
                                     f"longer one; put ends of line between its parts")  # fmt: skip
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8", errors)
+                if number == 1 and raw.startswith(codecs.BOM_UTF8):
+                    raw, offset = raw[len(codecs.BOM_UTF8) :], len(codecs.BOM_UTF8)
+                line = raw.decode("utf-8", errors)
                 offset += len(raw)
                 yield number, line.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}:{number}: expected UTF-8, got byte {error.object[error.start]:#04x} at byte offset "
-                        f"{offset + error.start}; save the file as UTF-8") from error  # fmt: skip
+                        f"{offset + error.start}; save the file as UTF-8{or_else}") from error  # fmt: skip
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected a readable file, got {error} after line {number}; copy it again") from error
     if number == 0:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from weebill import data, losses
 from weebill.artifact import find_model, is_model_folder, read_model
+from weebill.bpe_dropout import Redrawing
 from weebill.checkpoint import Checkpoint
 from weebill.config import FinetuneRecipe, HeadsConfig, LabelLoss
 from weebill.errors import ConfigError, DataError
@@ -116,6 +117,8 @@ class _Joint:
         if recipe.loss.balance == "uncertainty":
             model.log_variances = nn.Parameter(torch.zeros(2))
         cached = recipe.freezing.cached_features
+        self.redraw = Redrawing(self.tokenizer, recipe.loss.bpe_dropout, model.encoder.config.max_seq_len)
+        self.tag_ids = {tag: i for i, tag in enumerate(model.tags)}
         self.states = TokenStates(model.encoder, rows.token_ids) if cached else None
         self.backend = FrozenBackend(model) if cached else None
 
@@ -128,10 +131,11 @@ class _Joint:
 
     def collate(self, plan: Plan, rng: np.random.Generator) -> Batch:
         """Return the tensors of a batch; without "tags" or "intents" if no row has any."""
-        ids_BT = data.pad([self.rows.token_ids[i] for i in plan.rows], self.tokenizer.pad_id)
+        token_ids, tags = self._tokenized(plan.rows, rng)
+        ids_BT = data.pad(token_ids, self.tokenizer.pad_id)
         ids_BT = data.mask_tokens(ids_BT, self.tokenizer, self.recipe.loss.token_dropout, rng)
         batch = {"input_ids": torch.from_numpy(ids_BT)}
-        tags_BT, intents_B = data.pad([self.rows.tags[i] for i in plan.rows], MISSING), self.rows.intents[plan.rows]
+        tags_BT, intents_B = data.pad(tags, MISSING), self.rows.intents[plan.rows]
         if (tags_BT != MISSING).any():
             batch["tags"] = torch.from_numpy(tags_BT)
         if (intents_B != MISSING).any() or "tags" not in batch:
@@ -139,6 +143,17 @@ class _Joint:
         if self.states is not None:
             batch["states"] = self.states(plan.rows)
         return batch
+
+    def _tokenized(self, rows: data.Ints, rng: np.random.Generator) -> tuple[list[list[int]], list[list[int]]]:
+        """Return token and tag ids of rows, of those that bpe_dropout cuts anew with the tags of the new tokens."""
+        token_ids, tags = [self.rows.token_ids[i] for i in rows], [self.rows.tags[i] for i in rows]
+        utterances = [self.rows.utterances[i] for i in rows]
+        drawn = self.redraw([u and u.text for u in utterances], rng)
+        for number, (utterance, encoding) in enumerate(zip(utterances, drawn, strict=True)):
+            if utterance is not None and encoding is not None:
+                token_ids[number] = encoding.token_ids
+                tags[number], _ = data.tag_labels(utterance, encoding, self.tag_ids)
+        return token_ids, tags
 
     def losses(self, wrapped: nn.Module, plan: Plan, batch: Batch) -> dict[str, Tensor]:
         """Return the losses of the tasks that rows of the batch are annotated for."""

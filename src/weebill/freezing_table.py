@@ -73,8 +73,8 @@ def ways(num_layers: int, epochs: int) -> list[Way]:
     gradual = max(1, epochs // (num_layers + 2))
     return [
         Way("entire network frozen, cached", ("freezing.encoder=true", "freezing.cached_features=true",
-                                              "loss.token_dropout=0")),
-        Way("the same, the slow way", ("freezing.encoder=true", "loss.token_dropout=0")),
+                                              "loss.token_dropout=0", "loss.bpe_dropout=0")),
+        Way("the same, the slow way", ("freezing.encoder=true", "loss.token_dropout=0", "loss.bpe_dropout=0")),
         Way("backbone frozen", ("freezing.encoder=true",)),
         Way("intent head frozen", ("freezing.intent_head=true",)),
         Way("tag head frozen", ("freezing.tag_head=true",)),

@@ -17,6 +17,7 @@ from weebill.files import write_whole
 from weebill.model_files import parse_json
 from weebill.schema import EncodedBatch, Encoding, ModelTokenizer
 from weebill.tokenizer import Tokenizer
+from weebill.tokenizer_checks import check_texts, room_for_text
 from weebill.tokenizer_files import ROLES, write_tokenizer_config
 
 _BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
@@ -66,6 +67,9 @@ class HuggingFaceTokenizer:
         Args:
             text: any string; a lone surrogate counts as U+FFFD.
             max_length: in tokens, [CLS] and [SEP] included; what is beyond is dropped and counted.
+
+        Raises:
+            ConfigError: max_length has no room for [CLS] and [SEP].
         """
         text = well_formed(text)
         with _library_errors("the tokenizer", "a text that it reads"):
@@ -76,7 +80,11 @@ class HuggingFaceTokenizer:
         """Return texts as one rectangle, padded on the right to the longest; it knows which were truncated.
 
         Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
+
+        Raises:
+            ConfigError: texts is one str, or max_length has no room for [CLS] and [SEP].
         """
+        check_texts(texts)
         texts = [well_formed(text) for text in texts]
         with _library_errors("the tokenizer", "texts that it reads"):
             found = self._inner.encode_batch(texts, add_special_tokens=False)
@@ -99,7 +107,7 @@ class HuggingFaceTokenizer:
 
     def _framed(self, text: str, found: Any, max_length: int | None) -> Encoding:
         before, after = self.frame
-        keep = len(found) if max_length is None else max(0, max_length - len(before) - len(after))
+        keep = len(found) if max_length is None else room_for_text(max_length, self.frame)
         ids, spans = found.ids[:keep], found.offsets[:keep]  # taken now: `found` holds many times as much
         if self._forbidden:
             ids = [self._unknown_id if token_id in self._forbidden else token_id for token_id in ids]

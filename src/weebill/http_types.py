@@ -73,7 +73,7 @@ def _check_text(value: object) -> object:
         got = _JSON_KIND.get(type(value).__name__, "something else")
         raise PydanticCustomError("Validation", "expected a string, got {got}; send the text", {"got": got})
     if not value:
-        raise PydanticCustomError("Empty", "expected a text, got one of length 0; leave it out")
+        raise PydanticCustomError("Empty", "expected a text, got one of length 0; send one that says something")
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -22,9 +22,11 @@ _OWN_KEYS = frozenset(("id", "text", "intent", "spans", "split", "lang"))
 _MASSIVE_KEYS = frozenset(("id", "locale", "partition", "intent", "utt", "annot_utt"))
 
 
-def json_rows(path: Path, errors: str = "strict", on_error: OnError = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ("file:line", object) of JSON lines; blank lines are skipped."""
-    for number, line in numbered_lines(path, errors):
+def json_rows(
+    path: Path, errors: str = "strict", on_error: OnError = None, or_else: str = ""
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ("file:line", object) of JSON lines; blank lines are skipped. `errors`, `or_else`: see `numbered_lines`."""
+    for number, line in numbered_lines(path, errors, or_else):
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -41,12 +43,12 @@ def json_rows(path: Path, errors: str = "strict", on_error: OnError = None) -> I
                             on_error)  # fmt: skip
 
 
-def text_field(row: dict[str, Any], key: str, where: str) -> str:
+def text_field(row: dict[str, Any], key: str, where: str, remedy: str = "correct the line or name its --format") -> str:
     """Return the text under a key, or say what is there instead."""
     value = row.get(key)
     if not isinstance(value, str):
         got = f"{type(value).__name__} {short(value)}" if key in row else f"only {', '.join(sorted(row)) or 'nothing'}"
-        raise DataError(f"{where}: expected a text under {key!r}, got {got}; correct the line or name its --format")
+        raise DataError(f"{where}: expected a text under {key!r}, got {got}; {remedy}")
     return value
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from weebill import data, losses
 from weebill.backend import TorchBackend
+from weebill.bpe_dropout import Redrawing
 from weebill.checkpoint import Checkpoint
 from weebill.config import PretrainRecipe
 from weebill.errors import ConfigError, DataError
@@ -67,6 +68,7 @@ class _MixTask:
         encodings = (self.encoder.tokenizer.encode(text, max_length=longest) for text in self.mix.texts)
         self.ids = [e.token_ids for e in encodings]
         self.lengths = np.array([len(ids) for ids in self.ids])
+        self.redraw = Redrawing(self.encoder.tokenizer, self.recipe.loss.bpe_dropout, longest)
         # negatives and their groups, by data set; mining replaces them
         self.negatives = {
             i: (s.rows_NK[:, 2].copy(), s.groups_NK[:, 2].copy())
@@ -134,7 +136,10 @@ class _MixTask:
                 rows_BK = np.column_stack([rows_BK[:, :2], negatives[plan.rows]])
                 groups_BK = np.column_stack([groups_BK[:, :2], negative_groups[plan.rows]])
             batch["groups"] = torch.from_numpy(groups_BK.T.copy())
-        input_ids_BT = data.pad([self.ids[i] for i in rows_BK.T.ravel()], self.encoder.tokenizer.pad_id)
+        texts = rows_BK.T.ravel()
+        drawn = self.redraw([self.mix.texts[i] for i in texts], rng)
+        token_ids = [self.ids[i] if new is None else new.token_ids for i, new in zip(texts, drawn, strict=True)]
+        input_ids_BT = data.pad(token_ids, self.encoder.tokenizer.pad_id)
         if source.scores_N is not None:
             batch["scores"] = torch.from_numpy(source.scores_N[plan.rows])
         if source.loss == "distillation":

@@ -244,6 +244,7 @@ def _add_endpoints(app: FastAPI, service: Service, needs_token: bool) -> None:
     posts["responses"] = refusals
     app.add_api_route("/inspect", service.inspect, response_model=http_types.InspectResponse, **posts)
     app.add_api_route("/health", service.health, response_model=http_types.Health)
+    app.add_api_route("/health", service.health, methods=["HEAD"], include_in_schema=False)  # as load balancers ask
     unauthorized: dict[int | str, dict[str, Any]] = {401: refusals[401]} if needs_token else {}
     app.add_api_route("/info", service.info, response_model=http_types.Info, responses=unauthorized, **guarded)
     text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}

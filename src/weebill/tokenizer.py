@@ -21,13 +21,14 @@ from weebill.normalize import check_normalizers, normalize
 from weebill.offsets import Offsets, ascii_offsets, edges, token_offsets
 from weebill.packed_encoder import ID_BYTES, PackedEncoder, pack, unpack
 from weebill.schema import EncodedBatch, Encoding
+from weebill.tokenizer_checks import check_dropout, check_texts, check_training, room_for_text
 
 MANY_IDS = 100  # from here on numpy makes a list of them sooner
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class Tokenizer:
-    """Byte-level BPE: any text has tokens, and decoding gives it back.
+    """Byte-level BPE: any text has tokens, and decoding gives it back, but for lone surrogates and normalizers.
 
     Args:
         merges: {pair of token ids: token id}, in order of priority.
@@ -137,19 +138,18 @@ class Tokenizer:
             progress: called with (tokens so far, vocab_size).
 
         Raises:
-            ConfigError: vocab_size too small, or split_pattern is no regular expression.
-            DataError: the texts are empty.
+            ConfigError: texts is one str, vocab_size too small, min_frequency negative, or split_pattern no regular
+                expression.
+            DataError: the texts are empty, or white space alone.
         """
+        check_texts(texts)
         shift = len(special_tokens)
-        if vocab_size < shift + 256:
-            raise ConfigError(f"vocab_size: expected at least {shift + 256} ({shift} special tokens and 256 bytes), "
-                              f"got {vocab_size}; raise it")  # fmt: skip
-        if len(set(special_tokens)) < shift or not all(special_tokens):
-            raise ConfigError(f"special_tokens: expected distinct names, got {list(special_tokens)}; correct them")
+        check_training(vocab_size, special_tokens, min_frequency)
         bpe.compile_pattern(split_pattern)
         counts = count_pretokens(texts, split_pattern, check_normalizers(normalizers), processes)
-        if not counts:
-            raise DataError("expected text to train a tokenizer on, got none; name files that are not empty")
+        if all(map(str.isspace, counts)):
+            got = "white space alone" if counts else "none"
+            raise DataError(f"expected text to train a tokenizer on, got {got}; name files that are not empty")
 
         def shifted(done: int, total: int) -> None:
             if progress:
@@ -178,6 +178,11 @@ class Tokenizer:
             known.add(merged)
             merges[pair] = merged
         outside = [i for i in (*known, *self.byte_ids, *self.special_tokens.values()) if i >= vocab_size]
+        nameless = [i for i in range(vocab_size) if not self._bytes[i]]
+        if outside and nameless:
+            raise ConfigError(f"expected a tokenizer with a token for each id, got one without for {nameless[0]} (a "
+                              f".tiktoken file does not hold special tokens); cut the tokenizer.json that it was made "
+                              f"from, and convert that")  # fmt: skip
         if outside:
             raise ConfigError(f"expected a tokenizer whose token ids follow its merges, got one where token "
                               f"{outside[0]} belongs to the first {vocab_size}; train one instead")  # fmt: skip
@@ -196,10 +201,11 @@ class Tokenizer:
 
         Args:
             path: folder or file.
-            split_pattern: of a .tiktoken file, which does not say; default: "gpt2".
+            split_pattern: of a .tiktoken file, which does not say; default: "gpt2", and a warning.
 
         Raises:
             ArtifactError: nothing there, damaged, or not byte-level BPE.
+            ConfigError: a split pattern for another kind of file, which says its own.
         """
         from weebill.tokenizer_files import read_tokenizer
 
@@ -220,7 +226,11 @@ class Tokenizer:
         write_tokenizer_json(self, Path(folder), max_length)
 
     def save_merge_map(self, path: Path | str) -> None:
-        """Write the merges alone, as bpe_merged.json: {"Ġ t": 260, …} in order of priority."""
+        """Write the merges alone, as bpe_merged.json: {"Ġ t": 260, …} in order of priority.
+
+        Raises:
+            ConfigError: token ids, frame or offsets are not those that a merge map stands for.
+        """
         from weebill.tokenizer_files import write_merge_map
 
         write_merge_map(self, Path(path))
@@ -228,10 +238,12 @@ class Tokenizer:
     def save_tiktoken(self, path: Path | str) -> None:
         """Write the tokens as tiktoken reads them: base64 and rank a line; a token's rank is its id.
 
+        Special tokens, split pattern, normalizers and frame are not in the file: `tiktoken_files.tiktoken_losses`.
+
         Raises:
             ConfigError: tiktoken, which merges by token and not by pair, would give other ids.
         """
-        from weebill.tokenizer_files import write_tiktoken
+        from weebill.tiktoken_files import write_tiktoken
 
         write_tiktoken(self, Path(path))
 
@@ -244,6 +256,9 @@ class Tokenizer:
             text: any string; a lone surrogate counts as U+FFFD.
             max_length: in tokens, [CLS] and [SEP] included; what is beyond is dropped and counted.
             allow_special: read a literal "[MASK]" in the text as the special token; by default it is ordinary text.
+
+        Raises:
+            ConfigError: max_length has no room for [CLS] and [SEP].
         """
         packed, offsets = self._encode_with_special(text) if allow_special else (self._encoder.encode(text), None)
         framed, dropped = self._frame(packed, max_length)
@@ -265,9 +280,13 @@ class Tokenizer:
             dropout: chance that a merge is put off, in [0, 1]; 0 gives `encode_ordinary`, 1 single bytes.
             rng: decides, so that a seed repeats it.
 
+        Raises:
+            ConfigError: dropout is no number in [0, 1].
+
         Source:
             Provilkov et al. 2020, BPE-dropout.
         """
+        check_dropout(dropout)
         text = well_formed(normalize(text, self.normalizers))
         return [
             token_id
@@ -275,11 +294,20 @@ class Tokenizer:
             for token_id in bpe.apply_merges(symbols, self._ranks, lambda: rng.random() >= dropout)
         ]
 
+    def encode_anew(self, text: str, dropout: float, rng: random.Random, max_length: int | None = None) -> Encoding:
+        """Return the tokens of a text within its frame, drawn as in `encode_with_dropout`; else as `encode`."""
+        framed, dropped = self._frame(pack(self.encode_with_dropout(text, dropout, rng)), max_length)
+        return self._encoding(text, framed, dropped)
+
     def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> EncodedBatch:
         """Return texts as one rectangle, padded on the right to the longest; it knows which were truncated.
 
         Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
+
+        Raises:
+            ConfigError: texts is one str, or max_length has no room for [CLS] and [SEP].
         """
+        check_texts(texts)
         if len(texts) == 1:  # as below, in a third of the time
             framed, dropped = self._frame(self._encoder.encode(texts[0]), max_length)
             ids_1T = np.frombuffer(framed, np.int32).astype(np.int64)[None]
@@ -319,7 +347,7 @@ class Tokenizer:
         """Return the packed ids between prefix and suffix, cut to fit between them, and how many were dropped."""
         dropped = 0
         if max_length is not None:
-            keep = max(0, max_length - len(self._prefix) - len(self._suffix))
+            keep = room_for_text(max_length, self.frame)
             dropped = max(0, len(packed) // ID_BYTES - keep)
             packed = packed[: keep * ID_BYTES]
         return self._prefix_bytes + packed + self._suffix_bytes, dropped

@@ -1,13 +1,13 @@
-"""The files of a tokenizer, read and written: tokenizer.json, bpe_merged.json, .tiktoken. Encodes no text.
+"""The files of a tokenizer, read and written: tokenizer.json and bpe_merged.json. Encodes no text.
 
-Reading checks everything that would change token ids: a tokenizer is refused rather than read almost right.
+Reading checks everything that would change token ids: a tokenizer is refused rather than read almost right. Left out on
+purpose is what is not the tokenizer's but one use's of it: `truncation`, `padding`, and the model's `dropout`, which
+Hugging Face draws anew at every call (weebill: `Tokenizer.encode_with_dropout`).
 """
 
-import base64
-import binascii
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from weebill import bpe
 from weebill.errors import ArtifactError, ConfigError
 from weebill.files import write_whole
 from weebill.model_files import parse_json
-from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
+from weebill.normalize import NORMALIZERS, check_normalizers
+from weebill.tiktoken_files import read_tiktoken
+from weebill.tokenizer import Tokenizer
 
 MERGE_MAP_FORMAT = "weebill-merge-map"
 MERGE_MAP_VERSION = 1
@@ -27,20 +29,30 @@ ROLES = {
     "unk": ("[UNK]", "<unk>"),
 }
 _NORMALIZER_TYPES = {"NFC": "nfc", "Lowercase": "lowercase"}
-MAX_TOKENS = 1 << 22  # no id reaches it: many times any vocabulary
+Frame = tuple[list[int], list[int]]  # token ids before and after a text
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ConfigError)
+_LOG = logging.getLogger("weebill")
 
 
 def read_tokenizer(path: Path, split_pattern: str | None) -> Tokenizer:
     """Read a tokenizer from a folder or a file of any of the three kinds.
 
+    What a .tiktoken file does not say is assumed, with a warning that says so.
+
     Raises:
         ArtifactError: nothing there, damaged, or not byte-level BPE.
+        ConfigError: a split pattern for a file that has its own.
     """
     file = path / "tokenizer.json" if path.is_dir() else path
+    if split_pattern is not None and file.suffix != ".tiktoken":
+        raise ConfigError(f"split_pattern: expected a .tiktoken file, which does not say its own, got {path}, which "
+                          f"does; leave it out")  # fmt: skip
     try:
         if file.suffix == ".tiktoken":
-            return _from_tiktoken(file.read_bytes(), split_pattern or "gpt2", str(file))
+            tokenizer, assumed = read_tiktoken(file.read_bytes(), split_pattern, str(file))
+            if assumed:
+                _LOG.warning("%s: such a file holds ordinary tokens alone; assumed: %s", file, "; ".join(assumed))
+            return tokenizer
         value = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtifactError(f"{file}: expected a tokenizer, got nothing there; `weebill tokenizer train … --output "
@@ -59,7 +71,8 @@ def write_merge_map(tokenizer: Tokenizer, path: Path) -> None:
     """Write the merges and what is needed to use them.
 
     Raises:
-        ConfigError: the token ids do not follow from the order of the merges.
+        ConfigError: the token ids do not follow from the order of the merges, texts are not framed, or offsets not
+            trimmed.
         ArtifactError: the file cannot be written.
     """
     value = {
@@ -77,6 +90,9 @@ def write_merge_map(tokenizer: Tokenizer, path: Path) -> None:
     if again is None or again.vocabulary != tokenizer.vocabulary:
         raise ConfigError(f"{path}: expected a tokenizer that numbers special tokens, then bytes, then merges, got "
                           f"another numbering; save it as tokenizer.json")  # fmt: skip
+    if (again.frame, again.trim_offsets) != (tokenizer.frame, tokenizer.trim_offsets):
+        raise ConfigError(f"{path}: expected a tokenizer that frames texts and trims offsets, which is all a merge map "
+                          f"can hold, got one that does not; save it as tokenizer.json")  # fmt: skip
     _write_json(path, value)
 
 
@@ -100,64 +116,6 @@ def _from_merge_map(value: dict[str, Any], where: str) -> Tokenizer:
         return Tokenizer(merges, str(value["split_pattern"]), special_tokens, normalizers=normalizers)
     except _DAMAGE as error:
         raise ArtifactError(f"{where}: expected a merge map, got a damaged one: {error!r}; copy it again") from error
-
-
-# -- .tiktoken
-
-
-def write_tiktoken(tokenizer: Tokenizer, path: Path) -> None:
-    """Write base64 token and rank a line; ranks are token ids, special tokens are left to the reader.
-
-    Raises:
-        ConfigError: merging by tiktoken's rule would give other tokens.
-        ArtifactError: the file cannot be written.
-    """
-    tokens = [i for i in range(tokenizer.vocab_size) if tokenizer.token_bytes(i)]
-    ranks = {tokenizer.token_bytes(i): i for i in tokens if i not in tokenizer.special_tokens.values()}
-    order = list(tokenizer.merges.values())
-    if any(a >= b for a, b in pairwise(order)):
-        raise ConfigError(f"{path}: expected merges in the order of their token ids, which is all tiktoken can hold, "
-                          f"got others; save the tokenizer as tokenizer.json")  # fmt: skip
-    lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()]
-    write_whole(path, b"".join(lines))
-
-
-def _from_tiktoken(body: bytes, split_pattern: str, where: str) -> Tokenizer:
-    """Tokens carry no merges: each one's are found by merging its bytes with the tokens before it."""
-    ranks: dict[bytes, int] = {}
-    for number, line in enumerate(body.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            encoded, number_text = line.split()
-            ranks[base64.b64decode(encoded, validate=True)] = int(number_text)
-        except (ValueError, binascii.Error) as error:
-            raise ArtifactError(f"{where}:{number}: expected a base64 token and its rank, got {line[:60]!r}; copy the "
-                                f"file again") from error  # fmt: skip
-    missing = next((byte for byte in range(256) if bytes([byte]) not in ranks), None)
-    if missing is not None:
-        raise ArtifactError(f"{where}: expected a token for each of the 256 bytes, got none for {missing:#04x}; copy "
-                            f"the file again")  # fmt: skip
-    merges: bpe.Merges = {}
-    found: dict[bpe.Pair, tuple[int, int]] = {}
-    byte_ids = [ranks[bytes([byte])] for byte in range(256)]
-    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        if len(token) == 1:
-            continue
-        parts = bpe.apply_merges([byte_ids[byte] for byte in token], found)
-        if len(parts) != 2:
-            raise ArtifactError(f"{where}: expected tokens that two smaller ones make, got {token!r}, which takes "
-                                f"{len(parts)}; the file is damaged or not of a BPE")  # fmt: skip
-        pair = (parts[0], parts[1])
-        merges[pair] = rank
-        found[pair] = (rank, rank)
-    taken = set(ranks.values())
-    if len(taken) < len(ranks) or min(taken) < 0 or max(taken) >= MAX_TOKENS:
-        raise ArtifactError(f"{where}: expected distinct ranks from 0 to {MAX_TOKENS - 1:,}, got others; copy the file "
-                            f"again")  # fmt: skip
-    free = [i for i in range(max(taken)) if i not in taken]
-    special_tokens = dict(zip(SPECIAL_TOKENS, free, strict=False)) if len(free) == len(SPECIAL_TOKENS) else {}
-    return Tokenizer(merges, split_pattern, special_tokens, byte_ids)
 
 
 # -- tokenizer.json
@@ -260,21 +218,28 @@ def _from_tokenizer_json(value: Any, where: str) -> Tokenizer:
         model = value["model"]
         _refuse_other_kinds(model)
         vocabulary: dict[str, int] = model["vocab"]
-        outside = [i for i in vocabulary.values() if type(i) is not int or not 0 <= i < MAX_TOKENS]
-        outside += [t["id"] for t in value.get("added_tokens") or () if not 0 <= int(t["id"]) < MAX_TOKENS]
+        outside = [i for i in vocabulary.values() if type(i) is not int or not 0 <= i < bpe.MAX_TOKENS]
+        outside += [t["id"] for t in value.get("added_tokens") or () if not 0 <= int(t["id"]) < bpe.MAX_TOKENS]
         if outside:
             raise ValueError(f"the token id {outside[0]!r}")
-        special_tokens = {str(token["content"]): int(token["id"]) for token in value.get("added_tokens") or ()}
+        special_tokens = _read_added_tokens(value.get("added_tokens") or ())
         merges: bpe.Merges = {}
         for merge in model["merges"]:
             first, second = merge.split(" ") if isinstance(merge, str) else merge
             merges[(vocabulary[first], vocabulary[second])] = vocabulary[first + second]
         byte_ids = [vocabulary[character] for character in bpe.BYTE_CHARACTERS]
         split_pattern, trim = _read_pre_tokenizer(value["pre_tokenizer"])
-        framed, trim = _read_post_processor(value.get("post_processor"), trim)
+        frame, trim = _read_post_processor(value.get("post_processor"), trim)
         tokenizer = Tokenizer(
-            merges, split_pattern, special_tokens, byte_ids, _read_normalizers(value.get("normalizer")), framed, trim
+            merges,
+            split_pattern,
+            special_tokens,
+            byte_ids,
+            _read_normalizers(value.get("normalizer")),
+            any(frame),
+            trim,
         )
+        _refuse_other_frame(frame, tokenizer)
         if {**vocabulary, **special_tokens} != tokenizer.vocabulary:
             raise ValueError("a vocabulary that is not special tokens, 256 bytes and merges")
     except _DAMAGE as error:
@@ -312,24 +277,50 @@ def _read_pre_tokenizer(value: Mapping[str, Any]) -> tuple[str, bool]:
     return pattern or "gpt2", False
 
 
-def _read_post_processor(value: Mapping[str, Any] | None, trim: bool) -> tuple[bool, bool]:
-    """Return whether texts are framed, and whether offsets are trimmed."""
-    framed = False
+def _read_added_tokens(tokens: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return ids by name; all must be special, which those who use weebill never find in a text."""
+    searched = [token["content"] for token in tokens if not token.get("special")]
+    if searched:
+        raise ValueError(f"the added token {searched[0]!r} with special = false, which is searched for in every text")
+    return {str(token["content"]): int(token["id"]) for token in tokens}
+
+
+def _read_post_processor(value: Mapping[str, Any] | None, trim: bool) -> tuple[Frame, bool]:
+    """Return the token ids before and after a text, and whether offsets are trimmed."""
+    before, after = list[int](), list[int]()
     for step in (value or {}).get("processors", [value] if value else []):
         if step["type"] == "ByteLevel":
             trim = trim or bool(step.get("trim_offsets", True))
         elif step["type"] == "RobertaProcessing":
-            framed, trim = True, trim or bool(step.get("trim_offsets", True))
+            before, after = [step["cls"][1], *before], [*after, step["sep"][1]]
+            trim = trim or bool(step.get("trim_offsets", True))
         elif step["type"] == "TemplateProcessing":
-            kinds = [next(iter(piece)) for piece in step["single"]]
-            if kinds == ["Sequence"]:
-                continue
-            if kinds != ["SpecialToken", "Sequence", "SpecialToken"]:
-                raise ValueError(f"a template of {kinds}")
-            framed = True
+            more_before, more_after = _read_template(step)
+            before, after = more_before + before, after + more_after
         else:
             raise ValueError(f"a post-processor {step['type']}")
-    return framed, trim
+    return (before, after), trim
+
+
+def _read_template(step: Mapping[str, Any]) -> Frame:
+    """Return the token ids that a template has before and after its text."""
+    parts = [list[int]()]
+    for piece in step["single"]:
+        if "SpecialToken" in piece:
+            parts[-1] += step["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+        else:
+            parts.append([])
+    if len(parts) != 2:
+        raise ValueError(f"a template with {len(parts) - 1} texts")
+    return parts[0], parts[1]
+
+
+def _refuse_other_frame(frame: Frame, tokenizer: Tokenizer) -> None:
+    """Refuse what a text would not be framed with: a tokenizer frames with its own [CLS] and [SEP], or not at all."""
+    if frame != tokenizer.frame:
+        before, after = ([tokenizer.token_name(i) for i in ids] for ids in frame)
+        raise ValueError(f"a frame of {' '.join([*before, 'text', *after])}, where weebill puts [CLS] or <s> before "
+                         f"and [SEP] or </s> after a text, as far as there are such tokens")  # fmt: skip
 
 
 def _read_normalizers(value: Mapping[str, Any] | None) -> list[str]:
@@ -337,7 +328,10 @@ def _read_normalizers(value: Mapping[str, Any] | None) -> list[str]:
     unknown = [step["type"] for step in steps if step["type"] not in _NORMALIZER_TYPES]
     if unknown:
         raise ValueError(f"a normalizer {unknown[0]}")
-    return [_NORMALIZER_TYPES[step["type"]] for step in steps]
+    names = [_NORMALIZER_TYPES[step["type"]] for step in steps]
+    if names != list(check_normalizers(names)):
+        raise ValueError(f"the normalizers {', '.join(names)} in this order; weebill applies {NORMALIZERS[0]} first")
+    return names
 
 
 def _merge_name(tokenizer: Tokenizer, pair: Iterable[int]) -> str:
