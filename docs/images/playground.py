@@ -1,4 +1,6 @@
-"""Takes the pictures of the playground in this folder: python docs/images/playground.py ADDRESS (needs Chromium)."""
+"""Takes the pictures of the playground in this folder: python docs/images/playground.py ADDRESS
+
+Needs Chromium, and `weebill serve tiny --examples FILE` with some labelled requests in FILE."""
 
 import shutil
 import sys
@@ -6,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-TEXT = "book me a flight from oslo to lisbon tomorrow morning"
+TEXT = "wake me up at nine am on friday"
 VIEWS = {  # colour scheme, width, height, pixels per CSS pixel
     "playground-light": ("light", 1180, 900, 1),
     "playground-dark": ("dark", 1180, 900, 1),
