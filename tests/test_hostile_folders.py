@@ -303,11 +303,42 @@ def spread(model):  # numpy would make 10 ** 10 numbers of it
         names[name].CopyFrom(numpy_helper.from_array(np.ones(shape, np.float32), name))
 
 
+def tensor_named(model, name):
+    return next(t for t in model.graph.initializer if t.name == name)
+
+
+def not_a_number(model):
+    tensor_named(model, "linear.bias").CopyFrom(numpy_helper.from_array(np.full(96, np.nan, np.float32), "linear.bias"))
+
+
+def infinite_scale(model):
+    scale = np.full((1, 96), np.inf, np.float32)
+    tensor_named(model, "linear.weight.scale").CopyFrom(numpy_helper.from_array(scale, "linear.weight.scale"))
+
+
+def cut_short(model):
+    bias = tensor_named(model, "linear.bias")
+    bias.raw_data = bias.raw_data[:-4]
+
+
+def unknown_type(model):
+    tensor_named(model, "linear.bias").data_type = 99
+
+
+def complex_numbers(model):
+    tensor_named(model, "linear.bias").CopyFrom(numpy_helper.from_array(np.ones(96, np.complex64), "linear.bias"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [(without, r"got one without 'linear\.bias'; name the folder it was exported from"),
      (smaller, r"expected the weight 'linear\.bias' of shape \(96,\), got \(3,\)"),
-     (spread, r"got weights of other shapes \(linear\.weight: \(1, 100000\) with scales \(100000, 1\)\)")],
+     (spread, r"got weights that cannot be read \(linear\.weight: \(1, 100000\) with scales \(100000, 1\)\)"),
+     (not_a_number, r"got numbers that are not finite in 'linear\.bias'"),
+     (infinite_scale, r"got numbers that are not finite in 'linear\.weight'"),
+     (cut_short, r"got weights that cannot be read \(.*; name the folder it was exported from"),
+     (unknown_type, r"got weights that cannot be read \(linear\.bias: neither float32 nor int8\)"),
+     (complex_numbers, r"got weights that cannot be read \(linear\.bias: neither float32 nor int8\)")],
 )  # fmt: skip
 def test_a_graph_without_the_weights_it_should_have_is_no_start(exported, change, message):
     with pytest.raises(ArtifactError, match=message):

@@ -93,7 +93,7 @@ def compare_freezing(
     from weebill.freezing_table import compare, read_start_option, table, write
     from weebill.recipe_files import load_recipe
 
-    sets = [*(set or ()), *([f"training.epochs={epochs}"] if epochs else ())]
+    sets = [*(set or ()), *([f"training.epochs={epochs}", "training.min_steps=0"] if epochs else ())]
     base = load_recipe(recipe, FinetuneRecipe, sets)
     starts = [read_start_option(option, base, sets) for option in start or ["random"]]
     results = compare(starts, base, data_root, rows, console)

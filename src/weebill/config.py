@@ -71,8 +71,8 @@ class HeadsConfig(Section):
 class TrainingConfig(Section):
     """The loop: how long, how fast, how it stops."""
 
-    epochs: int = Field(10, ge=1, description="passes over the training rows")
-    min_steps: int = Field(0, ge=0, description="of few rows, more epochs, until there are so many optimizer steps")
+    epochs: int = Field(10, ge=1, description="passes over the training rows; more where min_steps asks for it")
+    min_steps: int = Field(0, ge=0, description="of few rows, more epochs than `epochs`, until there are so many steps")
     batch_size: int = Field(64, ge=2, description="rows of a batch")
     learning_rate: float = Field(1e-3, gt=0, description="peak, for the encoder's top layer")
     head_learning_rate: float | None = Field(None, gt=0, description="peak for the heads; default: learning_rate")

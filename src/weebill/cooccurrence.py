@@ -13,6 +13,7 @@ Ints = npt.NDArray[np.int32]
 WINDOW = 5  # tokens to either side
 SMOOTHING = 0.75  # of how often a token is a neighbour: rare neighbours would tell too much
 MOST_NEIGHBOURS = 8192  # the most frequent tokens count as neighbours, all of them where the vocabulary is no larger
+LARGEST_TABLE = 2**27  # numbers: of a larger vocabulary, fewer neighbours
 NO_TOKEN = -1
 ROUNDS = 4  # of the randomised SVD
 
@@ -34,7 +35,8 @@ def neighbour_vectors(texts: Iterable[Sequence[int]], vocab_size: int, dim: int)
     """
     blocks = [_joined(some) for some in _some_together(texts)]
     times_V = sum((np.bincount(ids[ids != NO_TOKEN], minlength=vocab_size) for ids in blocks), np.zeros(vocab_size))
-    contexts = np.sort((-times_V).argsort(kind="stable")[:MOST_NEIGHBOURS])
+    most = min(MOST_NEIGHBOURS, max(dim, LARGEST_TABLE // vocab_size))
+    contexts = np.sort((-times_V).argsort(kind="stable")[:most])
     pmi_VC = torch.from_numpy(positive_pmi(neighbour_counts(blocks, vocab_size, contexts)))
     size = min(dim, *pmi_VC.shape)
     u_VD, s_D, _ = torch.svd_lowrank(pmi_VC, min(size + 10, *pmi_VC.shape), ROUNDS)
@@ -81,9 +83,11 @@ def positive_pmi(counts_VC: Floats) -> Floats:
     """
     smoothed_C = counts_VC.sum(axis=0) ** SMOOTHING
     with np.errstate(divide="ignore", invalid="ignore"):
-        share_VC = counts_VC / counts_VC.sum(axis=1, keepdims=True)
-        ratio_VC: Floats = np.log(share_VC / (smoothed_C / smoothed_C.sum()))
-    ratio_VC[~(ratio_VC > 0)] = 0  # NaN, where a token or a context was not seen
+        ratio_VC: Floats = counts_VC / counts_VC.sum(axis=1, keepdims=True)
+        ratio_VC /= smoothed_C / smoothed_C.sum()
+        np.log(ratio_VC, out=ratio_VC)
+    np.nan_to_num(ratio_VC, copy=False, nan=0, neginf=0)  # where a token or a context was not seen
+    np.maximum(ratio_VC, 0, out=ratio_VC)
     return ratio_VC
 
 

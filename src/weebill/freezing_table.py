@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -115,12 +116,12 @@ def compare(
     )
     results = []
     for start in starts:
-        texts = [*texts_with_words(start.recipe, (u.text for u in train), data_root)]
-        tokenizer = train_tokenizer(start.recipe, texts, console)
+        texts = partial(texts_with_words, start.recipe, [u.text for u in train], data_root)
+        tokenizer = train_tokenizer(start.recipe, texts(), console)
         for way in ways(_num_layers(start.recipe), start.recipe.training.epochs):
             recipe, events = override(start.recipe, way.sets), list[dict[str, Any]]()
             began = perf_counter(), process_time()
-            _, end, _ = finetune(recipe, train, dev, events.append, tokenizer, texts=texts)
+            _, end, _ = finetune(recipe, train, dev, events.append, tokenizer, texts=texts())
             seconds = perf_counter() - began[0], process_time() - began[1]
             results.append(_result(start, way, events, end, seconds, recipe.training.epochs, machine))
             scores = ", ".join(f"{shown} {100 * results[-1].scores[n]:.2f}" for n, shown in SCORES.items()

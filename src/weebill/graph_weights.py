@@ -35,26 +35,38 @@ def read_graph_weights(
     """
     try:
         import onnx
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingExtraError("onnx", "export", "reading the weights of an exported model") from error
     body = path.read_bytes()
     check_graph(body, str(path))
-    tensors = onnx.load_from_string(body).graph.initializer
-    found = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in tensors}
-    weights = _Weights(found)
     try:
-        encoder = {name: np.ascontiguousarray(_encoder_weight(weights, name, shape)) for name, shape in shapes.items()}
-        word_dim = shapes["embeddings.word_embeddings.weight"][1]
-        encoder["embeddings.token_type_embeddings.weight"] = np.zeros(
-            (2, word_dim), np.float32
-        )  # other readers want it
-        return encoder, _head_weights(weights, heads.lstm_dim) if heads else {}
+        with np.errstate(over="ignore", invalid="ignore"):
+            weights = _Weights({t.name: _numbers(t) for t in onnx.load_from_string(body).graph.initializer})
+            arrays = {name: _encoder_weight(weights, name, shape) for name, shape in shapes.items()}
+            head_arrays = _head_weights(weights, heads.lstm_dim) if heads else {}
     except KeyError as error:
         problem = f"one without {error}"
-    except (IndexError, ValueError) as error:
-        problem = f"weights of other shapes ({error})"
+    except (IndexError, TypeError, ValueError, DecodeError) as error:
+        problem = f"weights that cannot be read ({error})"
+    else:
+        word_dim = shapes["embeddings.word_embeddings.weight"][1]
+        arrays["embeddings.token_type_embeddings.weight"] = np.zeros((2, word_dim), np.float32)  # as BERTs have
+        wrong = [name for name, array in (arrays | head_arrays).items() if not np.isfinite(array).all()]
+        if not wrong:
+            return _contiguous(arrays), _contiguous(head_arrays)
+        problem = f"numbers that are not finite in {wrong[0]!r}"
     raise ArtifactError(f"{path}: expected a graph as `weebill export` writes it, got {problem}; name the folder it "
                         f"was exported from")  # fmt: skip
+
+
+def _numbers(tensor: Any) -> npt.NDArray[Any]:
+    from onnx import TensorProto, numpy_helper
+
+    if tensor.data_type not in (TensorProto.FLOAT, TensorProto.INT8, TensorProto.INT64):
+        raise ValueError(f"{tensor.name}: neither float32 nor int8")
+    array: npt.NDArray[Any] = numpy_helper.to_array(tensor)
+    return array
 
 
 class _Weights:
@@ -100,7 +112,7 @@ def _head_weights(weights: _Weights, lstm_dim: int) -> Arrays:
         gates = {"weight_ih": taken_in[number], "weight_hh": recurrent[number], "bias_ih": in_bias,
                  "bias_hh": recurrent_bias}  # fmt: skip
         arrays |= {f"tag_head.{direction}_lstm.{name}_l0": _torch_gates(array) for name, array in gates.items()}
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return arrays
 
 
 def _torch_gates(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -112,3 +124,7 @@ def _torch_gates(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """
     taken_in, out, forget, cell = np.split(array, 4)
     return np.concatenate([taken_in, forget, cell, out])
+
+
+def _contiguous(arrays: Arrays) -> Arrays:
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

@@ -94,7 +94,8 @@ class HuggingFaceTokenizer:
         input_ids_BT = np.full(attention_mask_BT.shape, self.pad_id, dtype=np.int64)
         for input_ids_T, encoding in zip(input_ids_BT, encodings, strict=True):
             input_ids_T[: len(encoding.token_ids)] = encoding.token_ids
-        return EncodedBatch(input_ids_BT, attention_mask_BT, encodings)
+        truncated = {i: e.dropped_tokens for i, e in enumerate(encodings) if e.dropped_tokens}
+        return EncodedBatch(input_ids_BT, attention_mask_BT, encodings, truncated)
 
     def save(self, folder: Path, max_length: int | None = None) -> None:
         """Write tokenizer.json and tokenizer_config.json, which Hugging Face libraries load with the same ids.

@@ -159,7 +159,7 @@ def _notes(folder: Path, events: Sequence[Mapping[str, Any]], console: Console) 
 
 def rates_that_wipe_out(recipe: AnyRecipe) -> str | None:
     """Return what to say of learning rates, meant for random weights, that undo what the start has learnt."""
-    if recipe.start is None:
+    if recipe.start is None or (isinstance(recipe, FinetuneRecipe) and recipe.freezing.encoder):
         return None
     ours = is_model_folder(find_model(recipe.start))
     good = WEEBILL_RATES if ours else BERT_RATES
@@ -241,12 +241,12 @@ def run_pretrain(
         mix.add_pairs(Source(path="embedded paraphrases"), list(chain(*scored)))
     from weebill.pretraining import pretrain
 
-    texts = [*texts_with_words(recipe, mix.texts, data_root)]
-    tokenizer = tokenizer or train_tokenizer(recipe, texts, console)
+    texts = partial(texts_with_words, recipe, mix.texts, data_root)
+    tokenizer = tokenizer or train_tokenizer(recipe, texts(), console)
     teacher = _teacher(recipe.teacher) if recipe.teacher else None
     _run(recipe, output, [*mix.records(), *dev], console, resume,
-         lambda display, checkpoint: pretrain(recipe, mix, dev, display, tokenizer, teacher, checkpoint, resume, texts)
-         )  # fmt: skip
+         lambda display, checkpoint: pretrain(recipe, mix, dev, display, tokenizer, teacher, checkpoint, resume,
+                                              texts()))  # fmt: skip
 
 
 def finetune_data(recipe: FinetuneRecipe, data_root: Path) -> tuple[list[Utterance], list[Utterance]]:
@@ -271,10 +271,10 @@ def run_finetune(
     train, dev = finetune_data(recipe, data_root)
     from weebill.finetuning import finetune
 
-    texts = [*texts_with_words(recipe, (u.text for u in train), data_root)]
-    tokenizer = tokenizer or train_tokenizer(recipe, texts, console)
+    texts = partial(texts_with_words, recipe, [u.text for u in train], data_root)
+    tokenizer = tokenizer or train_tokenizer(recipe, texts(), console)
     _run(recipe, output, [*train, *dev], console, resume,
-         lambda display, checkpoint: finetune(recipe, train, dev, display, tokenizer, checkpoint, resume, texts)[:2]
+         lambda display, checkpoint: finetune(recipe, train, dev, display, tokenizer, checkpoint, resume, texts())[:2]
          )  # fmt: skip
 
 
@@ -304,9 +304,9 @@ def run_distill(
 
     teachers = [read_joint_teacher(folder) for folder in recipe.teachers]
     sentence_teacher = _teacher(recipe.sentence_teacher) if recipe.sentence_teacher else None
-    texts = [*texts_with_words(recipe, (u.text for lesson in lessons for u in lesson.utterances), data_root)]
-    tokenizer = tokenizer or train_tokenizer(recipe, texts, console)
+    texts = partial(texts_with_words, recipe, [u.text for lesson in lessons for u in lesson.utterances], data_root)
+    tokenizer = tokenizer or train_tokenizer(recipe, texts(), console)
     inputs = [*(t.record() for t in teachers), *(lesson.record() for lesson in lessons), *dev]
     _run(recipe, output, inputs, console, resume,
          lambda display, checkpoint: distill(recipe, lessons, dev, teachers, display, tokenizer, sentence_teacher,
-                                             checkpoint, resume, texts))  # fmt: skip
+                                             checkpoint, resume, texts()))  # fmt: skip

@@ -7,7 +7,7 @@ L tag classes · H heads · K head dimension · N any flat list.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -117,24 +117,22 @@ class Encoding:
 class EncodedBatch:
     """Texts tokenized, truncated and padded to a rectangle; the only thing a backend sees.
 
-    `input_ids_BT` int64; `attention_mask_BT` bool, True = real token; `encodings` holds the unpadded rows.
+    `input_ids_BT` int64; `attention_mask_BT` bool, True = real token; `encodings` holds the unpadded rows; `truncated`
+    has those that were truncated, and how many tokens each lost.
     """
 
     input_ids_BT: npt.NDArray[np.int64]
     attention_mask_BT: npt.NDArray[np.bool_]
     encodings: Sequence[Encoding]
+    truncated: Mapping[int, int] = field(default_factory=dict)
 
     def select(self, rows: npt.NDArray[np.int64]) -> "EncodedBatch":
         """Return some rows, padded to the longest of them."""
         mask_BT = self.attention_mask_BT[rows]
         longest = int(mask_BT.sum(axis=1).max(initial=0))
         encodings = [self.encodings[i] for i in rows.tolist()]
-        return EncodedBatch(self.input_ids_BT[rows, :longest], mask_BT[:, :longest], encodings)
-
-    @property
-    def truncated(self) -> dict[int, int]:
-        """Rows that were truncated, and how many tokens each lost."""
-        return {i: e.dropped_tokens for i, e in enumerate(self.encodings) if e.dropped_tokens}
+        truncated = {i: self.truncated[row] for i, row in enumerate(rows.tolist()) if row in self.truncated}
+        return EncodedBatch(self.input_ids_BT[rows, :longest], mask_BT[:, :longest], encodings, truncated)
 
 
 class ModelTokenizer(Protocol):

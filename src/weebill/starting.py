@@ -64,7 +64,9 @@ def start_by_neighbours(encoder: SentenceTransformer, texts: Iterable[str]) -> N
     """
     tokenizer, weight_VD = encoder.tokenizer, encoder.word_embeddings.weight
     assert isinstance(tokenizer, Tokenizer)  # only a start brings another
-    progress = track(texts, description="count neighbours of words", console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    progress = track(texts, description="count neighbours of words", console=console, transient=True,
+                     disable=not console.is_terminal)  # fmt: skip
     token_ids: Iterable[list[int]] = map(tokenizer.encode_ordinary, progress)
     vectors_VD = neighbour_vectors(token_ids, *weight_VD.shape)
     if not vectors_VD.any():

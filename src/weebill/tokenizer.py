@@ -74,6 +74,7 @@ class Tokenizer:
         self._ranks = bpe.merge_ranks(merges)
         self._bytes = _token_bytes(merges, self.special_tokens, self.byte_ids)
         self._is_special = frozenset(self.special_tokens.values())
+        self._frame_tokens = len(self._prefix) + len(self._suffix)
         self._prefix_bytes, self._suffix_bytes = pack(self._prefix), pack(self._suffix)
         self._encoder = PackedEncoder(self._ranks, self.byte_ids, split_pattern, self.normalizers)
 
@@ -311,7 +312,8 @@ class Tokenizer:
         if len(texts) == 1:  # as below, in a third of the time
             framed, dropped = self._frame(self._encoder.encode(texts[0]), max_length)
             ids_1T = np.frombuffer(framed, np.int32).astype(np.int64)[None]
-            return EncodedBatch(ids_1T, np.ones(ids_1T.shape, bool), [self._encoding(texts[0], framed, dropped)])
+            return EncodedBatch(ids_1T, np.ones(ids_1T.shape, bool), [self._encoding(texts[0], framed, dropped)],
+                                {0: dropped} if dropped else {})  # fmt: skip
         rows = [self._frame(packed, max_length) for packed in self._encoder.encode_all(texts)]
         lengths_B = np.array([len(framed) // ID_BYTES for framed, _ in rows], np.int32)
         longest = int(lengths_B.max(initial=0))
@@ -321,7 +323,8 @@ class Tokenizer:
             input_ids_BT += self.pad_id
         for input_ids_T, (framed, _) in zip(input_ids_BT, rows, strict=True):
             input_ids_T[: len(framed) // ID_BYTES] = np.frombuffer(framed, np.int32)
-        return EncodedBatch(input_ids_BT, attention_mask_BT, _Encodings(self._encoding, list(texts), rows))
+        truncated = {} if max_length is None else {i: dropped for i, (_, dropped) in enumerate(rows) if dropped}
+        return EncodedBatch(input_ids_BT, attention_mask_BT, _Encodings(self._encoding, list(texts), rows), truncated)
 
     def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
         """Return the text of token ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD.
@@ -347,7 +350,9 @@ class Tokenizer:
         """Return the packed ids between prefix and suffix, cut to fit between them, and how many were dropped."""
         dropped = 0
         if max_length is not None:
-            keep = room_for_text(max_length, self.frame)
+            keep = max_length - self._frame_tokens
+            if keep < 0:
+                room_for_text(max_length, self.frame)  # refuses it
             dropped = max(0, len(packed) // ID_BYTES - keep)
             packed = packed[: keep * ID_BYTES]
         return self._prefix_bytes + packed + self._suffix_bytes, dropped

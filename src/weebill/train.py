@@ -316,7 +316,7 @@ class _Run:
         metrics = self.task.evaluate()
         self.train_mode()
         value = metrics[self.task.metric]
-        improved = value > self.best_value or value == self.best_value <= 0  # nothing right yet: still beginning
+        improved = value > self.best_value or value == self.best_value == 0  # nothing right yet: still beginning
         self.stale = 0 if improved else self.stale + 1
         if improved:
             self.best_step, self.best_metrics, self.best_value = self.step, metrics, value
