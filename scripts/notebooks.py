@@ -26,7 +26,8 @@ from weebill.files import write_whole
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 CELL_SECONDS = 900
-LOCAL_PATH = re.compile(r"(?<![\w.<:/])(?:/(?:home|Users|root|tmp|var|srv|private|mnt|opt)/\w|[A-Z]:\\\\?\w)[^\s'\"]*")
+TOP_FOLDERS = "home|Users|root|tmp|var|srv|private|mnt|opt|work|workspace"
+LOCAL_PATH = re.compile(rf"(?<![\w.<:/])(?:/(?:{TOP_FOLDERS})/\w|[A-Z]:\\\\?\w)[^\s'\"]*")
 
 
 def main() -> None:
