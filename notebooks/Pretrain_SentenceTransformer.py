@@ -84,7 +84,7 @@ if DATA and len(found) < len(FILES):
 if len(found) == len(FILES):  # samples, so that the notebook takes minutes
     graded, dev, duplicates = (
         sample(read_pairs(path), 100 if SMALL else size, seed=0)
-        for path, size in zip(found, (3_000, 600, 2_000), strict=True)
+        for path, size in zip(found, (1_000, 400, 700), strict=True)
     )
     source = "STS-B and QQP"
 else:
