@@ -84,7 +84,7 @@ if DATA and len(found) < len(FILES):
 if len(found) == len(FILES):  # samples, so that the notebook takes minutes
     graded, dev, duplicates = (
         sample(read_pairs(path), 100 if SMALL else size, seed=0)
-        for path, size in zip(found, (3_000, 600, 2_000), strict=True)
+        for path, size in zip(found, (1_000, 400, 700), strict=True)
     )
     source = "STS-B and QQP"
 else:
@@ -407,7 +407,7 @@ overlay("negatives of the whole batch", {"on": base, "off: each triplet has one"
 # AMP on by itself on a GPU and leaves it **off on CPU**. Here it is forced on, to see what it would do. The learning
 # curve is the same to within rounding. The time is another matter: a processor has such products or has not, and this
 # encoder is 64 wide, so that converting back and forth may cost what they save. Judge by the ratio that the cell
-# prints for your processor; on one and the same, ours were between 0.7 and 1.2, by what else it had to do.
+# prints for your processor; we have seen both 0.7 and 1.2.
 
 # %%
 _, with_amp, amp_seconds = run("training.precision=bf16")
