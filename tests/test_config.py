@@ -42,7 +42,7 @@ def test_bad_keys_and_values_are_explained(override, message):
 
 
 def test_bad_recipe_files(tmp_path):
-    with pytest.raises(ConfigError, match=r"shipped recipe \(demo-finetune.*got 'nope'"):
+    with pytest.raises(ConfigError, match=r"shipped recipe \(atis, demo-finetune.*got 'nope'"):
         load_recipe("nope", FinetuneRecipe)
     (tmp_path / "r.toml").write_text("seed = = 3")
     with pytest.raises(ConfigError, match="expected TOML"):
