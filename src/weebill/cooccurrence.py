@@ -78,7 +78,7 @@ def positive_pmi(counts_VC: Floats) -> Floats:
     """Return max(0, log p(c | v) / p(c)), where p(c) is smoothed; 0 where a token never has a context.
 
     Example:
-        >>> positive_pmi(np.array([[2.0, 0.0], [0.0, 2.0]], np.float32)).round(2).tolist()
+        >>> positive_pmi(np.array([[2.0, 0.0], [0.0, 2.0]])).round(2).tolist()
         [[0.69, 0.0], [0.0, 0.69]]
     """
     smoothed_C = counts_VC.sum(axis=0) ** SMOOTHING
