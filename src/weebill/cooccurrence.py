@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from weebill.counting import blocks_of
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
@@ -15,6 +17,7 @@ SMOOTHING = 0.75  # of how often a token is a neighbour: rare neighbours would t
 MOST_NEIGHBOURS = 8192  # the most frequent tokens count as neighbours, all of them where the vocabulary is no larger
 LARGEST_TABLE = 2**27  # numbers: of a larger vocabulary, fewer neighbours
 NO_TOKEN = -1
+TOGETHER = 500_000  # tokens, counted at once
 ROUNDS = 4  # of the randomised SVD
 
 
@@ -33,7 +36,7 @@ def neighbour_vectors(texts: Iterable[Sequence[int]], vocab_size: int, dim: int)
 
     Source: Levy and Goldberg 2014; smoothing and weights as in Levy, Goldberg and Dagan 2015.
     """
-    blocks = [_joined(some) for some in _some_together(texts)]
+    blocks = [_joined(some) for some in blocks_of(texts, TOGETHER)]
     times_V = sum((np.bincount(ids[ids != NO_TOKEN], minlength=vocab_size) for ids in blocks), np.zeros(vocab_size))
     most = min(MOST_NEIGHBOURS, max(dim, LARGEST_TABLE // vocab_size))
     contexts = np.sort((-times_V).argsort(kind="stable")[:most])
@@ -89,18 +92,6 @@ def positive_pmi(counts_VC: Floats) -> Floats:
     np.nan_to_num(ratio_VC, copy=False, nan=0, neginf=0)  # where a token or a context was not seen
     np.maximum(ratio_VC, 0, out=ratio_VC)
     return ratio_VC
-
-
-def _some_together(texts: Iterable[Sequence[int]], size: int = 500_000) -> Iterable[list[Sequence[int]]]:
-    some: list[Sequence[int]] = []
-    tokens = 0
-    for text in texts:
-        some.append(text)
-        tokens += len(text)
-        if tokens >= size:
-            yield some
-            some, tokens = [], 0
-    yield some
 
 
 def _joined(texts: Sequence[Sequence[int]]) -> Ints:

@@ -9,14 +9,15 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import chain, cycle, islice
-from typing import Any
+from typing import Any, TypeVar
 
 from weebill.bpe import SPLIT_PATTERNS, pretokenize
 from weebill.errors import WeebillError
 from weebill.normalize import normalize
 
+SizedT = TypeVar("SizedT", bound=Sized)
 BLOCK_CHARACTERS = 500_000  # what one process is sent at a time
 FEW_BLOCKS = 6  # not worth starting processes for
 MANY_CHUNKS = 400_000  # distinct chunks kept before they are split into pretokens
@@ -126,20 +127,21 @@ def work(arguments: Sequence[str]) -> None:
     json.dump(counter.total(), sys.stdout)
 
 
-def blocks_of(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Yield the texts in lists, each ended by the text that brings it to `size` characters.
+def blocks_of(texts: Iterable[SizedT], size: int) -> Iterator[list[SizedT]]:
+    """Yield the texts in lists, each ended by the text that brings it to `size` characters, or tokens.
 
     Example:
         >>> list(blocks_of(["ab", "c", "def", "g"], 3))
         [['ab', 'c'], ['def'], ['g']]
     """
-    block, characters = [], 0
+    block: list[SizedT] = []
+    length = 0
     for text in texts:
         block.append(text)
-        characters += len(text)
-        if characters >= size:
+        length += len(text)
+        if length >= size:
             yield block
-            block, characters = [], 0
+            block, length = [], 0
     if block:
         yield block
 
