@@ -68,6 +68,21 @@ def test_the_last_key_wins(page):
     assert page.locator("#under mark").all_text_contents() == ["jazz", "nine am"]
 
 
+def test_a_suggestion_does_not_fall_into_what_is_typed(browser, address):
+    context = browser.new_context()
+    page, held = context.new_page(), []
+    page.route("**/info", lambda route: held.append(route))  # the model is still loading
+    page.goto(address)
+    box = page.get_by_role("textbox", name="Type a sentence")
+    box.focus()
+    page.wait_for_timeout(50)
+    held[0].continue_()
+    page.wait_for_selector("#try button")
+    box.press_sequentially("nine am")
+    wait_for_answer(page, "nine am")
+    context.close()
+
+
 def test_the_keyboard_reaches_everything(page):
     read(page, "nine am")
     box = page.get_by_role("textbox", name="Type a sentence")
