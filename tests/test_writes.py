@@ -219,6 +219,17 @@ def test_several_files_are_written_together_or_not_at_all(tmp_path):
     assert content(tmp_path) == {Path("a"): b"old", Path("b"): b"old"}
 
 
+def test_a_write_that_fails_leaves_no_folder_behind(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(KeyboardInterrupt), files.writing_together() as open_new:
+        open_new(tmp_path / "mine/new/newer/a")
+        open_new(tmp_path / "mine/b")
+        raise KeyboardInterrupt
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+    files.write_together({tmp_path / "new/a": b"a"})
+    assert (tmp_path / "new/a").read_bytes() == b"a"
+
+
 def test_a_model_replaces_another_where_two_renames_are_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_exchanged", lambda first, second: False)
     model, folder = MultiTaskModel.load(SMALL), tmp_path / "model"

@@ -30,13 +30,18 @@ def terminal(report: DataReport) -> Iterator[RenderableType]:
     yield table
     rows = ", ".join(f"{count:,}{'' if split == 'all' else f' in {split}'}" for split, count in report.rows.items())
     rows = shown(rows, TERMINAL_CHARACTERS)
-    yield Text(f"rows: {rows or 'none'}; {len(report.intents):,} intents, {len(report.labels):,} entity labels")
+    yield Text(f"rows: {rows or 'none'}; {_counted(len(report.intents), 'intent')}, "
+               f"{_counted(len(report.labels), 'entity label')}")  # fmt: skip
     for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
         yield _kind(kind, list(group))
     yield Text.from_markup(
-        ", ".join(f"[{_STYLES[s]}]{report.count(s):,} {s}s[/]" for s in SEVERITIES)
+        ", ".join(f"[{_STYLES[s]}]{_counted(report.count(s), s)}[/]" for s in SEVERITIES)
         + "; a finding may be of many places, which its heading counts"
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _kind(kind: str, findings: Sequence[Finding]) -> RenderableType:

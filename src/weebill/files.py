@@ -99,9 +99,11 @@ def writing_together() -> Iterator[Callable[[Path], BinaryIO]]:
         ArtifactError: a file cannot be written.
     """
     wanted, temporaries, files = list[Path](), dict[Path, Path](), list[BinaryIO]()
+    made = list[Path]()
 
     def open_new(path: Path) -> BinaryIO:
         wanted.append(path)
+        made.extend(folder for folder in path.parents if not folder.exists())
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         temporaries[path] = Path(temporary)
@@ -126,6 +128,9 @@ def writing_together() -> Iterator[Callable[[Path], BinaryIO]]:
                 file.close()
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
+        for folder in made:
+            with suppress(OSError):  # which is not empty when all went well
+                folder.rmdir()
 
 
 def write_together(bodies: Mapping[Path, bytes]) -> None:
