@@ -30,7 +30,7 @@ from weebill.runs import run_distill
 from weebill.schema import Entity, Utterance
 from weebill.soft_tags import inside, word_spans
 from weebill.tags import spans_from_tags, tag_vocabulary
-from weebill.teacher import teacher_vectors
+from weebill.teacher import blocks_by_length, teacher_vectors
 from weebill.tokenizer import Tokenizer
 from weebill.train import Plan
 
@@ -149,9 +149,10 @@ def test_answers_are_kept_and_a_damaged_block_is_read_again(teachers, dev, tmp_p
     read = joint_teacher._read
     monkeypatch.setattr(joint_teacher, "_read", lambda *args: reads.append(len(args[1])) or read(*args))
     first = soft_labels([teacher], texts, True, tmp_path, False)
-    assert reads == [16, 16, 8]
+    blocks = len(reads)
+    assert blocks > 1 and sum(reads) == len(texts) and max(reads) <= 64
     shuffled = soft_labels([teacher], texts[::-1], True, tmp_path, False)
-    assert len(reads) == 3 and np.array_equal(shuffled.intents_NC[::-1], first.intents_NC)
+    assert len(reads) == blocks and np.array_equal(shuffled.intents_NC[::-1], first.intents_NC)
     for i, text in enumerate(texts):
         here, there = first.first_word_N[i], shuffled.first_word_N[len(texts) - 1 - i]
         count = len(word_spans(text))
@@ -159,10 +160,21 @@ def test_answers_are_kept_and_a_damaged_block_is_read_again(teachers, dev, tmp_p
     block = next((tmp_path / "joint").iterdir())
     block.write_bytes(block.read_bytes()[:-10])
     again = soft_labels([teacher], texts, True, tmp_path, False)
-    assert len(reads) == 4 and np.array_equal(again.tags_UL, first.tags_UL)
+    assert len(reads) == blocks + 1 and np.array_equal(again.tags_UL, first.tags_UL)
     soft_labels([teacher], texts, False, tmp_path, False)  # other words, other answers
-    assert len(reads) == 7
+    assert len(reads) == 2 * blocks + 1
     assert {array.dtype for array in load_file(block).values()} == {np.dtype(np.float16)}
+
+
+def test_one_text_more_changes_the_blocks_around_it_alone(monkeypatch):
+    monkeypatch.setattr("weebill.teacher.BLOCK_TEXTS", 16)
+    texts = [f"number {i * i}" for i in range(500)]
+    before = {frozenset(texts[i] for i in block) for block in blocks_by_length(texts)}
+    for place in range(0, 500, 7):
+        fewer = texts[:place] + texts[place + 1 :]
+        after = {frozenset(fewer[i] for i in block) for block in blocks_by_length(fewer)}
+        assert len(after - before) <= 2 and sum(map(len, after)) == 499
+    assert sum(map(len, before)) == 500 and 16 < len(before) < 64
 
 
 def test_words_beyond_what_a_teacher_reads_are_not_learnt(teachers, tokenizer, cache):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from weebill.geometry import unit_rows
 from weebill.golden import GOLDEN_TEXTS
 
 Vectors = npt.NDArray[np.float16]
-BLOCK_TEXTS = 2048
+BLOCK_TEXTS = 1024  # on average
 DIGEST_BYTES = 16
 
 
@@ -84,9 +85,17 @@ def teacher_vectors(
 
 
 def blocks_by_length(texts: Sequence[str]) -> list[list[int]]:
-    """Return the numbers of the texts in blocks of similar length, the same for the same texts in any order."""
-    order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), texts[i]))
-    return [order[start : start + BLOCK_TEXTS] for start in range(0, len(order), BLOCK_TEXTS)]
+    """Return the numbers of the texts in blocks of similar length, the same for the same texts in any order.
+
+    The texts themselves say where a block ends: one more, or one less, changes its own block and not all behind it.
+    """
+    blocks: list[list[int]] = [[]]
+    for i in sorted(range(len(texts)), key=lambda i: (len(texts[i]), texts[i])):
+        blocks[-1].append(i)
+        ends = crc32(texts[i].encode("utf-8", "surrogatepass")) % BLOCK_TEXTS == 0
+        if ends or len(blocks[-1]) == 4 * BLOCK_TEXTS:
+            blocks.append([])
+    return [block for block in blocks if block]
 
 
 def _digest(text: str) -> bytes:
