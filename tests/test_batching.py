@@ -142,6 +142,17 @@ def test_a_request_fails_only_by_its_own_texts(batcher):
     assert len(asyncio.run(batcher.read(["play jazz"]))) == 1
 
 
+def test_nobody_waits_for_a_thread_that_cannot_start(batcher, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("weebill.batching.ThreadPoolExecutor.submit", fails)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            asyncio.run(asyncio.wait_for(batcher.read(["play jazz"]), 10))
+    assert batcher.waiting_texts == 0 and len(asyncio.run(batcher.read(["play jazz"]))) == 1
+
+
 def test_who_goes_away_gives_up_his_place(batcher):
     async def ask_and_leave():
         leaving = asyncio.create_task(batcher.read(texts_of(500)))

@@ -265,6 +265,7 @@ def test_split_keeps_what_the_lines_hold_and_lists_the_rest(tmp_path):
             ["--size", "dev=1.0"],
             "--size expects a fraction below 1 or a whole count, got 'dev=1.0'; as in dev=0.1",
         ),
+        (["--size", "dev=0.1", "--size", "dev=0.4"], "--size expects each NAME once, got 'dev' again with 'dev=0.4'"),
         (["--size", "a/b=3"], "--size expects a NAME that can be a file's, got 'a/b'"),
         (
             ["--group-by", "talker"],
@@ -276,6 +277,16 @@ def test_split_mistakes(labelled, tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         run("split", labelled, "--output", tmp_path / "out", *options)
     assert not (tmp_path / "out").exists()
+
+
+def test_folds_are_written_all_or_none(labelled, tmp_path):
+    data = tmp_path / "folds/fold-2/train.jsonl"
+    data.parent.mkdir(parents=True)
+    data.write_bytes(labelled.read_bytes())
+    with pytest.raises(ConfigError, match="--output: expected another place"):
+        run("split", data, "--folds", "3", "--output", tmp_path / "folds")
+    assert [path.name for path in (tmp_path / "folds").iterdir()] == ["fold-2"]
+    assert data.read_bytes() == labelled.read_bytes()
 
 
 @pytest.mark.parametrize("options", [["--size", "dev=2"], ["--folds", "2"]])

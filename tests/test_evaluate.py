@@ -14,7 +14,7 @@ from weebill.backend import TorchBackend
 from weebill.comparison import Difference, compare_on_pairs, compare_on_utterances
 from weebill.config import EncoderConfig, HeadsConfig
 from weebill.errors import ArtifactError, DataError
-from weebill.evaluate import SCORES, evaluate, evaluate_in_detail, statistics
+from weebill.evaluate import SCORES, _token_labels, evaluate, evaluate_in_detail, statistics
 from weebill.evaluate_pairs import evaluate_pairs
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import Predictor
@@ -79,6 +79,14 @@ def _twisted(nlu, every):
             return [replace(p, intent="?") if i % every == 0 else p for i, p in enumerate(found)]
 
     return Twisted(nlu.tokenizer, nlu.backend, 128, 64, nlu.intents, nlu.tags)
+
+
+def test_tokens_of_a_label_that_the_model_does_not_know_carry_no_score(nlu):
+    text, tag_ids = "wake me up in the purple elephant", {tag: i for i, tag in enumerate(nlu.tags)}
+    encoding = nlu.tokenizer.encode(text)
+    labels, misaligned = _token_labels(Utterance(text, None, (Entity(18, 33, "animal"),)), encoding, tag_ids)
+    expected = [MISSING if end > 18 or start == end else tag_ids["O"] for start, end in encoding.offsets]
+    assert labels == expected and misaligned == [] and tag_ids["O"] in labels
 
 
 def test_comparing_models_tells_a_difference_from_chance(nlu):

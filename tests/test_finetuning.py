@@ -288,3 +288,12 @@ def test_the_model_that_comes_along_is_a_start():
     model, end, _ = finetuning.finetune(recipe, train, dev[:40], lambda event: None)
     assert end["metrics"]["intent_accuracy"] > 0.15  # of 32 intents, after some steps
     assert model.encoder.tokenizer.vocab_size == 5376
+
+
+def test_a_metric_needs_one_row_annotated_for_it_not_the_first():
+    predictor = weebill.load()
+    dev = [Utterance("wake me", None, ()), *[Utterance("wake me up", "alarm_set", ())] * 3]
+    for metric in ("exact_match", "intent_accuracy", "span_f1"):
+        check_metric(metric, predictor, dev)
+    with pytest.raises(ConfigError, match=r"metric = 'intent_accuracy' needs dev rows annotated for it"):
+        check_metric("intent_accuracy", predictor, [Utterance("wake me", None, ())])

@@ -7,6 +7,7 @@ import pytest
 from weebill.errors import ConfigError
 from weebill.generator import draw_utterances
 from weebill.grammar import parse_grammar
+from weebill.splitting import text_key
 
 TRAVEL = """\
 slots:
@@ -68,6 +69,17 @@ def test_a_text_is_never_annotated_in_two_ways(unique):
     found = drawn(text, 3, unique=unique)
     readings = {(u.text, u.intent, u.entities) for u in found}
     assert len({u.text for u in found}) == len(readings)
+
+
+def test_letter_case_makes_no_other_text():
+    text = "slots: {n: [a, b, c]}\nintents: {on: {train: ['go {n}', 'Go {n}', 'Run'], dev: ['GO {n}']}, off: ['run']}"
+    grammar = parse_grammar(text.replace("off: ['run']", "off: {train: ['run'], dev: ['RUN']}"), "g.yaml")
+    parts = draw_utterances(grammar, {"train": 4, "dev": 2})
+    seen = {}
+    for split, utterances in parts.items():
+        for u in utterances:
+            assert seen.setdefault(text_key(u.text), (split, u.intent)) == (split, u.intent)
+    assert sum(map(len, parts.values())) == 6
 
 
 def test_a_template_that_cannot_be_filled_ends():

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weebill import metrics
+from weebill.evaluate import calibration_error
 from weebill.schema import Entity
 from weebill.tags import spans_from_words
 
@@ -57,7 +58,8 @@ def test_scores_by_intent_equal_scikit_learn(gold, rng):
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=50), st.integers(1, 20))
 def test_calibration_error_is_that_of_its_definition(answers, num_bins):
     """Guo et al. 2017, equation 3, bin by bin as torchmetrics' CalibrationError(norm="l1") has it."""
-    bins = metrics.confidence_bins([c for c, _ in answers], [r for _, r in answers], num_bins)
+    confidences, right = [c for c, _ in answers], [r for _, r in answers]
+    bins = metrics.confidence_bins(confidences, right, num_bins)
     assert sum(b.count for b in bins) == len(answers)
     expected = 0.0
     for m in range(num_bins):
@@ -67,20 +69,22 @@ def test_calibration_error_is_that_of_its_definition(answers, num_bins):
         if inside:
             accuracy, confidence = sum(r for _, r in inside) / len(inside), sum(c for c, _ in inside) / len(inside)
             expected += len(inside) / len(answers) * abs(accuracy - confidence)
-    assert metrics.expected_calibration_error(bins) == pytest.approx(expected, abs=1e-9)
+    assert error_of(confidences, right, num_bins) == pytest.approx(expected, abs=1e-9)
 
 
 def bin_of(confidence, num_bins):
     return int(metrics.bin_numbers(np.array([confidence]), num_bins)[0])
 
 
+def error_of(confidences, right, num_bins=metrics.NUM_BINS):
+    return calibration_error(confidences, right, num_bins)(np.ones((1, len(right))))[0]
+
+
 def test_calibration_error_by_hand():
-    sure_and_right = metrics.confidence_bins([1.0] * 4, [True] * 4)
-    sure_and_wrong = metrics.confidence_bins([1.0] * 4, [False] * 4)
-    assert metrics.expected_calibration_error(sure_and_right) == 0.0
-    assert metrics.expected_calibration_error(sure_and_wrong) == 1.0
-    mixed = metrics.confidence_bins([0.9, 0.9, 0.3, 0.3], [True, False, False, False])  # |.5 - .9| / 2 + |0 - .3| / 2
-    assert metrics.expected_calibration_error(mixed) == pytest.approx(0.35)
+    assert error_of([1.0] * 4, [True] * 4) == 0.0
+    assert error_of([1.0] * 4, [False] * 4) == 1.0
+    mixed = error_of([0.9, 0.9, 0.3, 0.3], [True, False, False, False])  # |.5 - .9| / 2 + |0 - .3| / 2
+    assert mixed == pytest.approx(0.35)
 
 
 @given(_SPANS, _SPANS)

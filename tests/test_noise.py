@@ -1,5 +1,6 @@
 """Noise: what changes is one place of the text; spans go on holding their values, words keep their number."""
 
+from dataclasses import replace
 from difflib import SequenceMatcher
 
 import pytest
@@ -41,6 +42,15 @@ def test_an_error_stays_inside_a_word_of_any_text(text, seed):
     for changed, clean in typing_errors([Utterance(text)], 3, seed):
         assert clean.text == text != changed.text
         assert len(word_spans(changed.text)) == len(word_spans(text))
+
+
+def test_what_is_on_no_english_keyboard_has_errors_too():
+    russian = [Utterance("разбуди меня ДОМА завтра утром")] * 200
+    assert len(list(typing_errors(russian, 1, seed=0))) == 200
+    assert edit(Utterance("WAKE"), next_key("WAKE", 1)).text == "WSKE"
+    chinese = Utterance("我要三个苹果", "order", (Entity(2, 3, "number"), Entity(4, 6, "fruit")))
+    assert all(c.text[e.start : e.end] == "三" for c, _ in typing_errors([chinese] * 50, 1, 0) for e in c.entities[:1])
+    assert list(typing_errors([replace(chinese, text="我要北京话的")], 9, 0)) == []
 
 
 def test_every_copy_has_one_error_where_a_word_is_long_enough():

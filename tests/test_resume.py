@@ -240,11 +240,33 @@ def test_ctrl_c_stops_after_the_step_and_says_how_to_go_on(root, whole, tmp_path
     with pytest.raises(ConfigError, match=r"out\.training: expected no run there yet.*add --resume"):
         _run("finetune", output, root)
     other = FINETUNE["training"] | {"learning_rate": 1e-3}
-    with pytest.raises(ConfigError, match="expected the recipe and data this run was started with, got others"):
+    with pytest.raises(ConfigError, match="expected the recipe, data, start and tokenizer this run"):
         _run("finetune", output, root, resume=True, training=other)
     assert (training_folder(output) / "checkpoint.safetensors").exists()
     _run("finetune", output, root, resume=True)
     assert _outcome(output) == whole["finetune"]
+
+
+def test_a_run_goes_on_only_from_the_same_start_and_tokenizer(root, tmp_path, monkeypatch):
+    from weebill import train
+
+    start, texts, output = tmp_path / "start", tmp_path / "more.txt", tmp_path / "out"
+    data = FINETUNE["data"] | {"tokenizer_texts": [str(texts)]}
+    texts.write_text("wake me up at nine\n" * 100, encoding="utf-8")
+    _run("finetune", start, root, training={"epochs": 1, "evals": 1})
+    finish = train._Run.finish
+    for changes, change in (
+        ({"tokenizer": "train", "vocab_size": 290, "data": data}, lambda: texts.write_text("play some jazz\n" * 100)),
+        ({"start": str(start)}, lambda: shutil.rmtree(start) or _run("finetune", start, root, seed=1)),
+    ):
+        monkeypatch.setattr(train._Run, "finish", lambda self: (_ for _ in ()).throw(Crash))
+        with pytest.raises(Crash):
+            _run("finetune", output, root, **changes)
+        monkeypatch.setattr(train._Run, "finish", finish)
+        change()
+        with pytest.raises(ConfigError, match="expected the recipe, data, start and tokenizer this run was started"):
+            _run("finetune", output, root, resume=True, **changes)
+        shutil.rmtree(training_folder(output))
 
 
 def test_a_checkpoint_that_is_none_is_refused(root, tmp_path):

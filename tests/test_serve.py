@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from oracles.word_table import MAX_SEQ_LEN, expected_entities, word_table_predictor
 from weebill import http_guard
+from weebill.errors import ConfigError
 from weebill.geometry import unit_rows
 from weebill.limits import Limits
 from weebill.neighbours import Neighbours
@@ -314,6 +315,23 @@ def test_a_token_opens_what_it_guards(caplog):
         assert ask(app, "GET", path).status_code == 200
     paths = ask(app, "GET", "/openapi.json").json()["paths"]
     assert "security" in paths["/embed"]["post"] and "security" not in paths["/health"]["get"]
+
+
+@pytest.mark.parametrize("token", ["", " ", "\n"])
+def test_an_empty_token_is_refused(token):
+    with pytest.raises(ConfigError, match="token: expected one, got an empty one"):
+        create_app(word_table_predictor(), token=token)
+
+
+def test_white_space_around_a_token_is_none_of_it():
+    app = create_app(word_table_predictor(), token="geheim\n")
+    assert ask(app, "GET", "/info", headers={"Authorization": "Bearer geheim"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a..b", "256.0.0.1", "192.0.2.1"])
+def test_an_address_that_is_none_is_refused(host):
+    with pytest.raises(ConfigError, match=f"expected a free address to listen on, got {host} port 0: .*; choose"):
+        bind(host, 0)
 
 
 def test_an_encoder_without_heads_embeds_and_does_not_parse():

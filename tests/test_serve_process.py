@@ -1,5 +1,6 @@
 """The server behind real sockets: hostile clients beside good ones, the command line, a stop that finishes its work."""
 
+import io
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,12 +16,14 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from rich.console import Console
 
 import weebill
 from live_server import running
 from oracles.word_table import expected_entities, word_table_predictor
 from weebill.geometry import unit_rows
-from weebill.serve import create_app
+from weebill.limits import Limits
+from weebill.serve import bind, create_app, run_server
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +95,25 @@ def _status(address, parts):
     return int(line.split()[1]) if line else None
 
 
+def test_a_client_that_leaves_gives_up_its_place():
+    predictor, going_on = word_table_predictor(), threading.Event()
+    run = predictor.backend.run
+
+    def waits(batch):
+        assert going_on.wait(30)
+        return run(batch)
+
+    predictor.backend.run = waits
+    with running(create_app(predictor, limits=Limits(max_texts=1_000, max_waiting_texts=1_000))) as address:
+        with httpx.Client(base_url=address, timeout=0.3) as client, pytest.raises(httpx.ReadTimeout):
+            client.post("/embed", json={"inputs": ["play jazz"] * 1_000})
+        going_on.set()
+        with httpx.Client(base_url=address, timeout=30) as client:
+            assert client.post("/embed", json={"inputs": ["nine am"] * 1_000}).status_code == 200
+            assert "weebill_waiting_texts 0.0" in client.get("/metrics").text
+    assert predictor.backend.passes <= 3 + 1_000 // 64  # of 2,000 texts they would be 32
+
+
 def serve(*arguments, **environment):
     return subprocess.Popen(
         [sys.executable, "-m", "weebill", "serve", *map(str, arguments)],
@@ -145,3 +168,33 @@ def test_without_the_extra(package):
                           env=os.environ | {"COLUMNS": "200"})  # fmt: skip
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert f"weebill serve needs {package}, which is not installed; run: pip install 'weebill[serve]'" in done.stderr
+
+
+def test_an_empty_variable_is_no_open_door(model):
+    process = serve(model, "--port", 0, WEEBILL_TOKEN="")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2 and "expected a token, got an empty one" in said
+
+
+def test_a_stop_says_what_it_broke_off(monkeypatch):
+    predictor, said = word_table_predictor(), io.StringIO()
+    run = predictor.backend.run
+
+    def stopping(batch):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1.5)
+        return run(batch)
+
+    predictor.backend.run = stopping
+    monkeypatch.setattr("weebill.serve.STOP_SECONDS", 0.5)
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        with bind("127.0.0.1", 0) as bound, ThreadPoolExecutor(1) as pool:
+            address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+            asking = pool.submit(httpx.post, f"{address}/embed", json={"inputs": "play jazz"}, timeout=20)
+            run_server(create_app(predictor), bound, Console(file=said, width=200))
+            assert asking.exception() is not None or asking.result().status_code == 500
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+    assert "stopped; 1 requests took longer than 0.5 s and were broken off" in said.getvalue()

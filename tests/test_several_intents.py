@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -334,6 +335,14 @@ def test_the_ledger_names_parts_that_are_unknown_and_not_sets():
     (entry,) = evaluation_ledger([], [], rows, PARTS, [], "+")
     assert (entry.kind, entry.label, entry.source) == ("intent unknown", "whether", "f:2")
     assert "perhaps 'weather' is meant" in entry.fix
+
+
+def test_models_that_join_intents_otherwise_are_not_compared():
+    a, b = (SimpleNamespace(intent_separator=mark) for mark in "+|")
+    with pytest.raises(ConfigError, match=r"expected models that join intents in one way, got \+ and \| as"):
+        compare_on_utterances(a, b, [Utterance("x", "a+b")])
+    with pytest.raises(DataError, match="expected utterances to compare on, got none"):
+        compare_on_utterances(a, a, [])
 
 
 def test_models_are_compared_by_sets_where_one_of_them_reads_several(model):

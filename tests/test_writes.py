@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import random
 import resource
 import shutil
@@ -228,6 +229,54 @@ def test_a_write_that_fails_leaves_no_folder_behind(tmp_path):
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
     files.write_together({tmp_path / "new/a": b"a"})
     assert (tmp_path / "new/a").read_bytes() == b"a"
+
+
+def test_what_a_path_leads_to_is_written_and_stays_what_it_is(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "real").chmod(0o600)
+    (tmp_path / "link").symlink_to("real")
+    files.write_whole(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"new"
+    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o600
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    files.write_whole(tmp_path / "pipe", b"through")
+    assert os.read(reader, 100) == b"through" and (tmp_path / "pipe").is_fifo()
+    os.close(reader)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ArtifactError, match=r"expected a place to write, got: .*a folder is there"):
+        files.write_together({tmp_path / "real": b"newer", tmp_path / "folder": b""})
+    assert (tmp_path / "real").read_bytes() == b"new"
+
+
+def test_a_model_takes_the_place_of_a_model_alone(tmp_path):
+    model, folder = MultiTaskModel.load(SMALL), tmp_path / "disk" / "model"
+    model.save(folder, extra_files={"log.jsonl": "{}", "tensorboard/events": b""})
+    (tmp_path / "link").symlink_to(folder)
+    model.save(tmp_path / "link", training={"run": 2})
+    assert (tmp_path / "link").is_symlink() and not list(tmp_path.glob(".*"))
+    assert json.loads((folder / "weebill.json").read_text())["training"] == {"run": 2}
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"got beside it notes\.txt; move that away, or name another --output"):
+        model.save(folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_older_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_exchanged", lambda first, second: False)
+    with files.writing_folder(tmp_path / "web") as fresh:
+        (fresh / "index.html").write_text("old")
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, to: replace(self, to) if to.suffix == ".old" else _full())
+    with pytest.raises(OSError, match="No space left"), files.writing_folder(tmp_path / "web") as fresh:
+        (fresh / "index.html").write_text("new")
+    monkeypatch.undo()
+    [kept] = tmp_path.rglob("index.html")
+    assert kept.read_text() == "old"
+
+
+def _full():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_model_replaces_another_where_two_renames_are_needed(tmp_path, monkeypatch):

@@ -13,8 +13,6 @@ weebill.json                                                                    
 import hashlib
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -29,7 +27,7 @@ from safetensors.numpy import load_file, save
 from weebill.config import EncoderConfig, HeadsConfig
 from weebill.decoding import Transitions
 from weebill.errors import ArtifactError
-from weebill.files import exchange, sync
+from weebill.files import writing_folder
 from weebill.golden import DECODING_VERSION, Golden, write_golden
 from weebill.graph_weights import Arrays, read_graph_weights
 from weebill.hf_tokenizer import load_tokenizer
@@ -40,6 +38,7 @@ FORMAT_VERSION = 1  # when it rises, and what stays readable: docs/model-folder.
 MAX_LABELS = 10_000  # intents, and tags: of these the decoder looks at pairs
 GRAPH, WEIGHTS, TRANSITIONS = "model.onnx", "model.safetensors", "transitions.safetensors"
 SHIPPED = "tiny"  # the name of the model in assets/
+NOTES = ("log.jsonl", "ledger.jsonl", "curves.png", "tensorboard")  # of a run, beside its model
 
 
 @dataclass(frozen=True)
@@ -91,14 +90,26 @@ def is_model_folder(folder: Path) -> bool:
 
 
 def check_output(folder: Path) -> None:
-    """Refuse an output folder that holds something else than an older weebill model.
+    """Refuse an output folder that holds something else than an older weebill model, as all in it is replaced.
 
     Raises:
-        ArtifactError: the folder exists, is not empty and is no weebill model.
+        ArtifactError: the folder exists, is not empty and is no weebill model, or not that alone.
     """
     if folder.exists() and not is_model_folder(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise ArtifactError(f"{folder}: expected a new or empty folder, or a weebill model to replace, got something "
                             f"else; name another --output or move it away")  # fmt: skip
+    if is_model_folder(folder) and (others := _beside_the_model(folder)):
+        raise ArtifactError(f"{folder}: expected a weebill model alone, as a new one takes its whole place, got beside "
+                            f"it {', '.join(others)}; move that away, or name another --output")  # fmt: skip
+
+
+def _beside_the_model(folder: Path) -> list[str]:
+    try:
+        written = json.loads((folder / "weebill.json").read_bytes())["files"]
+        known = {Path(name).parts[0] for name in written} | {"weebill.json", *NOTES}
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return []  # a damaged one, which says nothing of its files
+    return sorted(path.name for path in folder.iterdir() if path.name not in known)
 
 
 def write_model(
@@ -124,28 +135,15 @@ def write_model(
     """
     check_output(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise ArtifactError(f"{folder}: expected a place to write the model, got {error}; free it") from error
-    try:
-        fresh.chmod(0o755)
-        _fill(fresh, config, tokenizer, arrays, heads, training or {}, golden, graph)
-        for name, body in (extra_files or {}).items():
-            (fresh / name).parent.mkdir(exist_ok=True)
-            (fresh / name).write_bytes(body.encode("utf-8") if isinstance(body, str) else body)
-        for path in fresh.rglob("*"):
-            sync(path)
-        if folder.exists():
-            exchange(fresh, folder)
-        else:
-            fresh.replace(folder)
+        with writing_folder(folder) as fresh:
+            _fill(fresh, config, tokenizer, arrays, heads, training or {}, golden, graph)
+            for name, body in (extra_files or {}).items():
+                (fresh / name).parent.mkdir(exist_ok=True)
+                (fresh / name).write_bytes(body.encode("utf-8") if isinstance(body, str) else body)
     except OSError as error:
         kept = "; the previous one is whole" if folder.exists() else ""
         raise ArtifactError(f"{folder}: expected a place to write the model, got: {error}{kept}; make room, or choose "
                             f"another place") from error  # fmt: skip
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _fill(

@@ -125,7 +125,12 @@ class Batcher:
         while self._jobs:
             await asyncio.sleep(0)  # requests that have already arrived join
             if parts := self._take():
-                await self._run(parts)
+                try:
+                    await self._run(parts)
+                except Exception as error:  # noqa: BLE001  no thread to be had, say: nobody is to wait for ever
+                    for job, _ in parts:
+                        if not job.done.done():
+                            job.done.set_exception(error)
 
     def _take(self) -> list[_Part]:
         parts: list[_Part] = []

@@ -24,7 +24,7 @@ VERSION = "1"
 class Checkpoint:
     """Where a run keeps its state, and what tells one run from another.
 
-    `fingerprint` covers recipe and data: a run goes on only with the same.
+    `fingerprint` covers recipe, data, start and tokenizer: a run goes on only with the same.
     """
 
     path: Path
@@ -62,8 +62,8 @@ class Checkpoint:
             raise ArtifactError(f"{self.path}: expected a checkpoint of version {VERSION}, got {version!r}; go on with "
                                 f"the weebill that wrote it")  # fmt: skip
         if meta.get("fingerprint") != self.fingerprint:
-            raise ConfigError(f"{self.path}: expected the recipe and data this run was started with, got others; "
-                              f"restore them, or delete the checkpoint to start again")  # fmt: skip
+            raise ConfigError(f"{self.path}: expected the recipe, data, start and tokenizer this run was started with, "
+                              f"got others; restore them, or delete the checkpoint to start again")  # fmt: skip
         return tensors, state
 
 

@@ -224,8 +224,9 @@ def serve(
     from weebill.neighbours import Neighbours, fitting_examples
     from weebill.serve import bind, create_app, run_server
 
-    if token == "":
-        raise ConfigError("expected a token, got an empty one; give one or leave --token out")
+    token = os.environ.get("WEEBILL_TOKEN") if token is None else token  # which is None to typer where it is empty
+    if token is not None and not token.strip():
+        raise ConfigError("expected a token, got an empty one; give one, or leave --token out and unset WEEBILL_TOKEN")
     bound = bind(host, port)  # this and wrong data show before the model is loaded
     utterances = read_utterances(examples) if examples else None
     predictor = _load(model, on_overflow)

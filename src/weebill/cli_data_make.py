@@ -82,6 +82,8 @@ def _numbers(options: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for option in options:
         name, _, value = option.partition("=")
+        if name in found:
+            raise ConfigError(f"--size expects each NAME once, got {name!r} again with {option!r}; leave one out")
         try:
             found[name] = float(value)
         except ValueError:

@@ -7,6 +7,7 @@ import numpy as np
 
 from weebill import evaluate, evaluate_pairs
 from weebill.bootstrap import Floats, Statistic, estimate
+from weebill.errors import ConfigError, DataError
 from weebill.predictor import Predictor
 from weebill.schema import ScoredPair, Utterance
 
@@ -37,8 +38,16 @@ def compare_on_utterances(a: Predictor, b: Predictor, utterances: Sequence[Utter
 
     Raises:
         ArtifactError: a model without heads.
+        ConfigError: models that join several intents in different ways.
+        DataError: no utterances.
     """
-    found, separator = [], a.intent_separator or b.intent_separator
+    if not utterances:
+        raise DataError("expected utterances to compare on, got none; check --data and --split")
+    separators = {p.intent_separator for p in (a, b) if p.intent_separator is not None}
+    if len(separators) > 1:
+        raise ConfigError(f"expected models that join intents in one way, got {' and '.join(sorted(separators))} as "
+                          f"heads.intent_separator; compare models of one annotation")  # fmt: skip
+    found, separator = [], next(iter(separators), None)
     for predictor in (a, b):
         predictions = predictor.parse([u.text for u in utterances])
         found.append({name: (s, rows) for name, s, rows in evaluate.statistics(utterances, predictions, separator)})

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from weebill.errors import ConfigError, DataError
 from weebill.schema import EncodedBatch, Encoding, ModelTokenizer, Overflow, ScoredPair, Utterance, intent_parts
+from weebill.splitting import connected
 from weebill.tags import MISSING, TOO_LONG, Misaligned, align, is_inside_word
 from weebill.windows import Windows
 
@@ -117,19 +118,11 @@ def positive_groups(pairs: Sequence[ScoredPair], positive_score: float) -> dict[
         >>> positive_groups([ScoredPair("a", "b", 1.0), ScoredPair("c", "b", 0.9), ScoredPair("a", "d", 0.1)], 0.8)
         {'a': 0, 'b': 0, 'c': 0, 'd': 1}
     """
-    parent: dict[str, str] = {}
-
-    def root(text: str) -> str:
-        while (up := parent.setdefault(text, text)) != text:
-            parent[text] = text = parent[up]
-        return text
-
-    for pair in pairs:
-        a, b = root(pair.a), root(pair.b)
-        if pair.score >= positive_score:
-            parent[a] = b
-    numbers: dict[str, int] = {}
-    return {text: numbers.setdefault(root(text), len(numbers)) for text in parent}
+    texts = list(dict.fromkeys(text for pair in pairs for text in (pair.a, pair.b)))
+    linked = [[pair.a, pair.b] for pair in pairs if pair.score >= positive_score]
+    groups = connected([*([text] for text in texts), *linked])
+    number = {row: i for i, group in enumerate(groups) for row in group}
+    return {text: number[row] for row, text in enumerate(texts)}
 
 
 def triplets_from_pairs(

@@ -24,7 +24,7 @@ from weebill.metrics import (
     span_scores_by_label,
 )
 from weebill.predictor import Predictor
-from weebill.schema import Entity, Prediction, Utterance, intent_parts
+from weebill.schema import Encoding, Prediction, Utterance, intent_parts
 from weebill.tags import MISSING, Misaligned, align
 
 SCORES = ("intent_accuracy", "intent_macro_f1", "calibration_error", "tag_accuracy", "span_precision", "span_recall",
@@ -127,7 +127,7 @@ def evaluate_in_detail(
             long_texts += bool(encoding.dropped_tokens) or len(tags_TL) > predictor.max_seq_len
             if utterances[row].entities is None:
                 continue
-            gold, misaligned[row] = align(_known(utterances[row], tag_ids), encoding, tag_ids)
+            gold, misaligned[row] = _token_labels(utterances[row], encoding, tag_ids)
             gold_T = np.array(gold)
             kept_T = gold_T != MISSING
             logits_KL, gold_K = tags_TL[: len(gold)][kept_T], gold_T[kept_T]
@@ -186,7 +186,7 @@ def statistics(
             gold_NC[i, [classes[x] for x in gold]] = 1
             got_NC[i, [classes[x] for x in got]] = 1
         yield "intent_macro_f1", _macro_f1(gold_NC * got_NC, gold_NC + got_NC), len(right)
-        yield "calibration_error", _calibration([score for _, _, score in answered], right), len(right)
+        yield "calibration_error", calibration_error([score for _, _, score in answered], right), len(right)
     labelled = [(u, u.entities, p) for u, p in both_rows if u.entities is not None]
     if labelled:
         strict = [span_counts(gold, p.entities) for _, gold, p in labelled]
@@ -231,10 +231,14 @@ def _macro_f1(true_NC: Floats, both_NC: Floats) -> Statistic:
     return macro
 
 
-def _calibration(confidences: Sequence[float], right: Sequence[bool]) -> Statistic:
+def calibration_error(confidences: Sequence[float], right: Sequence[bool], num_bins: int = NUM_BINS) -> Statistic:
+    """Return how far confidence and accuracy are apart, the mean over all answers; less = better.
+
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3.
+    """
     scores_N = np.array(confidences, dtype=np.float64)
-    gaps_NB = np.zeros((len(right), NUM_BINS))
-    gaps_NB[np.arange(len(right)), bin_numbers(scores_N, NUM_BINS)] = np.array(right) - scores_N
+    gaps_NB = np.zeros((len(right), num_bins))
+    gaps_NB[np.arange(len(right)), bin_numbers(scores_N, num_bins)] = np.array(right) - scores_N
 
     def error(counts_RN: Floats) -> Floats:
         errors: Floats = np.abs(counts_RN @ gaps_NB).sum(axis=1) / counts_RN.sum(axis=1)
@@ -253,6 +257,15 @@ def _ratio(numerators: Sequence[float] | Floats, denominators: Sequence[float] |
     return ratio
 
 
-def _known(utterance: Utterance, tag_ids: Mapping[str, int]) -> list[Entity]:
-    """Return the entities that have tags; token loss is of those, span scores count the others as missed."""
-    return [e for e in utterance.entities or () if f"B-{e.label}" in tag_ids]
+def _token_labels(
+    utterance: Utterance, encoding: Encoding, tag_ids: Mapping[str, int]
+) -> tuple[list[int], list[Misaligned]]:
+    """Return `align` of the entities that have tags; tokens of others are MISSING, and span scores count them."""
+    entities = utterance.entities or ()
+    known = [e for e in entities if f"B-{e.label}" in tag_ids]
+    labels, misaligned = align(known, encoding, tag_ids)
+    for other in (e for e in entities if e not in known):
+        touched = (i for i, (a, b) in enumerate(encoding.offsets) if a < other.end and other.start < b)
+        for i in touched:
+            labels[i] = MISSING
+    return labels, misaligned

@@ -2,8 +2,10 @@
 
 import codecs
 import ctypes
+import errno
 import gzip
 import os
+import shutil
 import sys
 import tempfile
 import zlib
@@ -103,6 +105,12 @@ def writing_together() -> Iterator[Callable[[Path], BinaryIO]]:
 
     def open_new(path: Path) -> BinaryIO:
         wanted.append(path)
+        path = path.resolve() if path.is_symlink() else path
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder is there", str(path))
+        if path.exists() and not path.is_file():  # a pipe or /dev/null is written to, never replaced
+            files.append(path.open("wb"))
+            return files[-1]
         made.extend(folder for folder in path.parents if not folder.exists())
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -114,10 +122,11 @@ def writing_together() -> Iterator[Callable[[Path], BinaryIO]]:
         yield open_new
         for file in files:
             file.flush()
-            os.fsync(file.fileno())  # else a machine that loses power may keep the new name and not what is in it
+            with suppress(OSError):  # a pipe cannot
+                os.fsync(file.fileno())  # else a machine that loses power may keep the name and not what is in it
             file.close()
         for path, temporary in temporaries.items():
-            temporary.chmod(0o644)
+            temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
             temporary.replace(path)
     except OSError as error:
         raise ArtifactError(f"{', '.join(map(str, wanted))}: expected a place to write, got: {error}; make room, or "
@@ -153,6 +162,31 @@ def sync(path: Path) -> None:
     if path.is_file():
         with path.open("r+b") as file:
             os.fsync(file.fileno())
+
+
+@contextmanager
+def writing_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new folder that takes its place when the block ends well, whole: readers see the older one or this.
+
+    Through a link it is the folder that the link leads to.
+
+    Raises:
+        OSError: it cannot be written; an older one is left as it was.
+    """
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        fresh.chmod(0o755)
+        yield fresh
+        for path in fresh.rglob("*"):
+            sync(path)
+        if folder.exists():
+            exchange(fresh, folder)
+        else:
+            fresh.replace(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def exchange(fresh: Path, old: Path) -> None:

@@ -270,9 +270,10 @@ def check_metric(metric: str, predictor: Predictor, dev: Sequence[Utterance]) ->
     """Refuse a metric that dev is not annotated for.
 
     Raises:
-        ConfigError: its first row has no such score.
+        ConfigError: no row has such a score.
     """
-    if getattr(evaluate(predictor, dev[:1], show_progress=False), metric) is None:
+    of_each_kind = {(u.intent is None, u.entities is None): u for u in dev}.values()
+    if getattr(evaluate(predictor, list(of_each_kind), show_progress=False), metric) is None:
         raise ConfigError(f"metric = {metric!r} needs dev rows annotated for it; choose another metric")
 
 

@@ -7,6 +7,7 @@ from itertools import islice
 from weebill.errors import ConfigError
 from weebill.grammar import Grammar, Template
 from weebill.schema import Entity, Utterance
+from weebill.splitting import text_key
 
 PATIENCE = 1000  # draws in a row that bring nothing new before a template is given up, or drawn in another way
 
@@ -19,8 +20,9 @@ def draw_utterances(
     """Return `counts[split]` utterances of each split, in shuffled order; the same arguments give the same lists.
 
     Intents take turns, and within an intent its templates, one of weight 3 three times as often as one of weight 1. No
-    two slots of one utterance have the same value. No text has two annotations, and none is in two splits: smaller
-    splits choose first. `key` is the template: "set_alarm/train/3", or "set_alarm/3" where there are no splits.
+    two slots of one utterance have the same value. No text has two annotations, and none is in two splits, in
+    whatever letter case and spacing: smaller splits choose first. `key` is the template: "set_alarm/train/3", or
+    "set_alarm/3" where there are no splits.
 
     Args:
         counts: Utterances by split; the split of a grammar without splits is "".
@@ -29,7 +31,7 @@ def draw_utterances(
     Raises:
         ConfigError: The grammar cannot give that many, or has no such split.
     """
-    taken: dict[str, tuple[str, str, tuple[Entity, ...]]] = {}
+    taken = _Taken()
     drawn = {}
     for split, count in sorted(reversed(list(counts.items())), key=lambda item: item[1]):
         if split not in grammar.splits:
@@ -41,6 +43,24 @@ def draw_utterances(
         drawn[split] = _take_turns(turns, count, split)
         rng.shuffle(drawn[split])
     return {split: drawn[split] for split in counts}
+
+
+class _Taken:
+    """What was given: the entities of every text, and what all texts that differ in case and spacing alone have."""
+
+    def __init__(self) -> None:
+        self.entities: dict[str, tuple[Entity, ...]] = {}
+        self.readings: dict[str, tuple[str, str, list[tuple[str, str]]]] = {}
+
+    def admits(self, split: str, intent: str, text: str, entities: tuple[Entity, ...], unique: bool) -> bool:
+        """Note a text and return True, or return False where it would contradict or repeat another."""
+        if text in self.entities and (unique or self.entities[text] != entities):
+            return False
+        reading = (split, intent, [(e.label, text_key(text[e.start : e.end])) for e in entities])
+        if self.readings.setdefault(text_key(text), reading) != reading:
+            return False
+        self.entities[text] = entities
+        return True
 
 
 def _take_turns(turns: list[Iterator[Utterance]], count: int, split: str) -> list[Utterance]:
@@ -67,7 +87,7 @@ def _intent_stream(
     intent: str,
     split: str,
     rng: random.Random,
-    taken: dict[str, tuple[str, str, tuple[Entity, ...]]],
+    taken: _Taken,
     unique: bool,
 ) -> Iterator[Utterance]:
     """Yield utterances of an intent, its templates taking turns, until none has one left; note them in `taken`."""
@@ -85,9 +105,7 @@ def _intent_stream(
                 continue
             credit[key] -= 1
             for number, (text, entities) in turn if unique else islice(turn, PATIENCE):
-                reading = (split, intent, entities)
-                if text not in taken or (not unique and taken[text] == reading):
-                    taken[text] = reading
+                if taken.admits(split, intent, text, entities, unique):
                     yield Utterance(text, intent, entities, id=f"{key}/{number}", source=template.where, key=key)
                     break
             else:

@@ -8,7 +8,7 @@ import hmac
 import logging
 import time
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.responses import JSONResponse
@@ -73,18 +73,28 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 0
+        started, status, ended = time.perf_counter(), 0, False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff")]
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
         try:
             body = await self._admit(scope, receive)
-            await self.app(scope, _replay(body, receive), answer)
+            gone = asyncio.ensure_future(receive())  # after the body nothing comes but that the client has left
+            work = asyncio.ensure_future(self.app(scope, _replay(body, gone), answer))
+            try:
+                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if not work.done() and not ended:
+                    raise _ClientGone  # its texts give up their place in the queue
+                await work
+            finally:
+                gone.cancel()
+                work.cancel()
         except _ClientGone:
             return
         except Refusal as refusal:
@@ -126,7 +136,7 @@ class Guard:
 
 
 class _ClientGone(Exception):
-    """The client closed the connection before its request was whole."""
+    """The client closed the connection before its request was whole, or its answer there."""
 
 
 async def _read_body(receive: Receive, limit: int) -> tuple[bytes, int]:
@@ -147,12 +157,12 @@ async def _read_body(receive: Receive, limit: int) -> tuple[bytes, int]:
     return b"".join(parts), size
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body once and then what comes after it."""
+def _replay(body: bytes, gone: Awaitable[Message]) -> Receive:
+    """Return a `receive` that gives the body once and then waits for what comes after it."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def replayed() -> Message:
-        return next(messages, None) or await receive()
+        return next(messages, None) or await gone
 
     return replayed
 

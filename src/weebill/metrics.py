@@ -175,15 +175,6 @@ def bin_numbers(confidences_N: "np.typing.NDArray[np.float64]", num_bins: int) -
     return np.clip(np.ceil(np.nan_to_num(confidences_N) * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
 
 
-def expected_calibration_error(bins: Sequence[ConfidenceBin]) -> float:
-    """Return how far confidence and accuracy are apart, the mean over all answers; less = better.
-
-    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3.
-    """
-    total = sum(b.count for b in bins)
-    return sum(abs(b.right - b.count * b.confidence) for b in bins) / max(1, total)
-
-
 def massive_slot_counts(text: str, gold: Spans, predicted: Spans) -> SpanCounts:
     """Return the counts of one text by MASSIVE's convention.
 

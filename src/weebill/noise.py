@@ -30,11 +30,14 @@ def double(text: str, at: int) -> Edit:
 
 
 def next_key(text: str, at: int) -> Edit:
-    """Write the letter to the right on an English keyboard, or to the left at the end of a row."""
+    """Write the letter beside it on an English keyboard, where it is on none the letter twice."""
     letter = text[at].lower()
-    row = next((row for row in KEYBOARD if letter in row), letter * 2)
+    row = next((row for row in KEYBOARD if letter in row), None)
+    if row is None:
+        return double(text, at)
     place = row.index(letter)
-    return at, at + 1, row[place + 1] if place + 1 < len(row) else row[place - 1]
+    other = row[place + 1] if place + 1 < len(row) else row[place - 1]
+    return at, at + 1, other.upper() if text[at].isupper() else other
 
 
 ERRORS = (swap_letters, leave_out, double, next_key)
@@ -68,7 +71,7 @@ def typing_error(
 ) -> Utterance:
     """Return the utterance with one error inside one word: its first and last letter stay, and so do words and spans.
 
-    As it is, when no word has four letters.
+    As it is, when no word has four letters, or an entity begins or ends wherever one does.
 
     Args:
         utterance: any.
@@ -80,7 +83,9 @@ def typing_error(
         'play some jzaz'
     """
     text = utterance.text
-    places = [i for i in range(1, len(text) - 2) if text[i - 1 : i + 3].isalpha() and text[i] != text[i + 1]]
+    edges = {edge for entity in utterance.entities or () for edge in (entity.start, entity.end)}
+    places = [i for i in range(1, len(text) - 2) if text[i - 1 : i + 3].isalpha() and text[i] != text[i + 1]
+              and edges.isdisjoint(range(i, i + 3))]  # fmt: skip
     return edit(utterance, rng.choice(errors)(text, rng.choice(places))) if places else utterance
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Predictor:
-    """A model ready to read texts; call it with one text or a list.
+    """A model ready to read texts; call it with one text.
 
     `max_seq_len` is in tokens. A longer text is read in overlapping windows; with `on_overflow` "truncate" only its
     beginning is, and with "error" it is refused. With `whole_words` no entity begins or ends inside a word.
@@ -66,7 +66,13 @@ class Predictor:
         self._grammar = TagGrammar(tags, transitions) if tags else None
 
     def __call__(self, text: str) -> Prediction:
-        """Return intent and entities of one text."""
+        """Return intent and entities of one text.
+
+        Raises:
+            ConfigError: it is no text.
+        """
+        if not isinstance(text, str):
+            raise ConfigError(f"expected one text, got {type(text).__name__}; parse(texts) reads several")
         return self.parse([text])[0]
 
     def require_heads(self) -> None:

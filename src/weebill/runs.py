@@ -126,7 +126,9 @@ def training_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}.training")
 
 
-def _checkpoint(output: Path, resume: bool, recipe: AnyRecipe, data: Sequence[Any]) -> "Checkpoint":
+def _checkpoint(
+    output: Path, resume: bool, recipe: AnyRecipe, data: Sequence[Any], tokenizer: Tokenizer | None
+) -> "Checkpoint":
     """Return the run's checkpoint; one that is there already is gone on with, never written over.
 
     Raises:
@@ -138,8 +140,19 @@ def _checkpoint(output: Path, resume: bool, recipe: AnyRecipe, data: Sequence[An
     if path.exists() and not resume:
         raise ConfigError(f"{path.parent}: expected no run there yet, got the checkpoint of a stopped one; add "
                           f"--resume to go on with it, or delete the folder to start again")  # fmt: skip
-    run = f"{recipe.model_dump_json()} {data_fingerprint(data)}"
+    run = " ".join([recipe.model_dump_json(), data_fingerprint(data), *_origins(recipe, tokenizer)])
     return Checkpoint(path, hashlib.sha256(run.encode()).hexdigest())
+
+
+def _origins(recipe: AnyRecipe, tokenizer: Tokenizer | None) -> Iterator[str]:
+    """Yield what names the folders and the tokenizer that a run begins with: a path says little of what lies there."""
+    for key in ("start", "teacher", "sentence_teacher"):
+        if name := getattr(recipe, key, None):
+            yield model_fingerprint(read_start(name, {}))
+    if tokenizer is None and recipe.start is None and recipe.tokenizer != "packaged":
+        tokenizer = Tokenizer.load(Path(recipe.tokenizer))
+    if tokenizer is not None:
+        yield repr((tokenizer.merges, tokenizer.special_tokens, tokenizer.normalizers, tokenizer.split_pattern))
 
 
 def _notes(folder: Path, events: Sequence[Mapping[str, Any]], console: Console) -> dict[str, str | bytes]:
@@ -176,6 +189,7 @@ def _run(
     recipe: AnyRecipe,
     output: Path,
     inputs: Sequence[Any],
+    tokenizer: Tokenizer | None,
     console: Console,
     resume: bool,
     train: Callable[[Callable[[dict[str, Any]], None], "Checkpoint"], tuple[Any, dict[str, Any]]],
@@ -183,7 +197,7 @@ def _run(
     """Train, write the model folder, say how it went; what a run that stops leaves behind is named in its error."""
     from weebill.train import TrainingStopped
 
-    checkpoint = _checkpoint(output, resume, recipe, inputs)
+    checkpoint = _checkpoint(output, resume, recipe, inputs, tokenizer)
     folder = checkpoint.path.parent
     with RunDisplay(console, recipe.task, folder) as display:
 
@@ -244,7 +258,7 @@ def run_pretrain(
     texts = partial(texts_with_words, recipe, mix.texts, data_root)
     tokenizer = tokenizer or train_tokenizer(recipe, texts(), console)
     teacher = _teacher(recipe.teacher) if recipe.teacher else None
-    _run(recipe, output, [*mix.records(), *dev], console, resume,
+    _run(recipe, output, [*mix.records(), *dev], tokenizer, console, resume,
          lambda display, checkpoint: pretrain(recipe, mix, dev, display, tokenizer, teacher, checkpoint, resume,
                                               texts()))  # fmt: skip
 
@@ -273,7 +287,7 @@ def run_finetune(
 
     texts = partial(texts_with_words, recipe, [u.text for u in train], data_root)
     tokenizer = tokenizer or train_tokenizer(recipe, texts(), console)
-    _run(recipe, output, [*train, *dev], console, resume,
+    _run(recipe, output, [*train, *dev], tokenizer, console, resume,
          lambda display, checkpoint: finetune(recipe, train, dev, display, tokenizer, checkpoint, resume, texts())[:2]
          )  # fmt: skip
 
@@ -307,6 +321,6 @@ def run_distill(
     texts = partial(texts_with_words, recipe, [u.text for lesson in lessons for u in lesson.utterances], data_root)
     tokenizer = tokenizer or train_tokenizer(recipe, texts(), console)
     inputs = [*(t.record() for t in teachers), *(lesson.record() for lesson in lessons), *dev]
-    _run(recipe, output, inputs, console, resume,
+    _run(recipe, output, inputs, tokenizer, console, resume,
          lambda display, checkpoint: distill(recipe, lessons, dev, teachers, display, tokenizer, sentence_teacher,
                                              checkpoint, resume, texts()))  # fmt: skip

@@ -200,10 +200,15 @@ def create_app(
     Args:
         predictor: from `weebill.load`, with its `on_overflow`; without heads there is no /model/parse.
         name: of the model, in answers.
-        token: bearer token that callers must send; None lets everyone in.
+        token: bearer token that callers must send, without white space around it; None lets everyone in.
         examples: utterances that the playground finds neighbours in.
         limits: what is refused.
+
+    Raises:
+        ConfigError: an empty token.
     """
+    if token is not None and not (token := token.strip()):  # a secret's file often ends in a newline
+        raise ConfigError("token: expected one, got an empty one; give one, or none to let everyone in")
     service = Service(predictor, name, limits, examples)
 
     @asynccontextmanager
@@ -304,16 +309,20 @@ def bind(host: str, port: int) -> socket.socket:
     """Return a socket that holds an address; port 0 = any that is free. `run_server` listens on it.
 
     Raises:
-        ConfigError: the address is taken or not this machine's.
+        ConfigError: the address is none, taken, or not this machine's.
     """
+    bound = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)  # asyncio sends answers at once only where TCP is named
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port is free again as soon as a server ended
         bound.bind(address)
-    except OSError as error:
-        raise ConfigError(f"expected a free address to listen on, got {host} port {port}: {error.strerror}; "
-                          f"choose another --host or --port") from error  # fmt: skip
+    except (OSError, UnicodeError) as error:
+        if bound is not None:
+            bound.close()
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"expected a free address to listen on, got {host} port {port}: {reason}; choose another "
+                          f"--host or --port") from error  # fmt: skip
     return bound
 
 
@@ -323,6 +332,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]):
         super().__init__(config)
         self._announce = announce
+        self.cancelled = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -330,6 +340,11 @@ class _Server(uvicorn.Server):
 
     def stop(self, *_: object) -> None:
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        unanswered = set(self.server_state.tasks)
+        await super().shutdown(sockets)
+        self.cancelled = sum(task.cancelling() > 0 for task in unanswered)
 
 
 def run_server(app: FastAPI, bound: socket.socket, console: Console) -> None:
@@ -347,4 +362,5 @@ def run_server(app: FastAPI, bound: socket.socket, console: Console) -> None:
     ):  # before uvicorn does, and raised again by it after
         signal.signal(signal_number, server.stop)
     server.run(sockets=[bound])
-    console.print("stopped; what was accepted is answered", highlight=False)
+    left = f"{server.cancelled} requests took longer than {STOP_SECONDS} s and were broken off"
+    console.print(f"stopped; {left if server.cancelled else 'what was accepted is answered'}", highlight=False)

@@ -88,10 +88,12 @@ def fold_file(
         raise ConfigError(f"--folds: expected 2 to {num_rows}, one row a fold or more, got {num_folds}; correct it")
     sizes = {f"fold-{i + 1}": num_rows // num_folds + (i < num_rows % num_folds) for i in range(num_folds)}
     folds = _rows_of_parts(data, sizes, group_by, seed)
+    files = list[tuple[Path, str, Sequence[int]]]()
     for number, fold in enumerate(folds, start=1):
         folder, held_out = output / f"fold-{number}", set(fold)
         rest = [row for row in range(num_rows) if row not in held_out]
-        _write(data, [(folder / "train.jsonl", "train", rest), (folder / "dev.jsonl", "dev", fold)])
+        files += [(folder / "train.jsonl", "train", rest), (folder / "dev.jsonl", "dev", fold)]
+    _write(data, files)
     return folds
 
 

@@ -15,6 +15,7 @@ from weebill.artifact import GRAPH, find_model
 from weebill.bpe import SPLIT_PATTERNS
 from weebill.errors import ArtifactError, ConfigError
 from weebill.export import Check, ExportReport, export_onnx
+from weebill.files import writing_folder
 from weebill.golden import read_golden
 from weebill.limits import Limits
 from weebill.neighbours import Neighbours, fitting_examples
@@ -190,14 +191,9 @@ def _is_web_folder(folder: Path) -> bool:
 def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write the folder beside its place, then move it there."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-            fresh, old = Path(temporary) / "new", Path(temporary) / "old"
+        with writing_folder(folder) as fresh:
             for name, body in files.items():
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 (fresh / name).write_bytes(body)
-            if folder.exists():
-                folder.replace(old)
-            fresh.replace(folder)
     except OSError as error:
         raise ArtifactError(f"{folder}: expected a place to write, got: {error}; choose another one") from error
