@@ -34,7 +34,7 @@ from weebill.predictor import load
 from weebill.recipe_files import load_recipe, parse_recipe
 
 RECIPES = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe, "distill": DistillRecipe}
-LANGUAGES = {"python", "bash", "console", "json", "jsonl", "toml", "yaml", "text", "ini", "dockerfile", "js"}
+LANGUAGES = {"python", "bash", "console", "json", "jsonl", "toml", "yaml", "text", "ini", "dockerfile", "js", "csv"}
 PARSED_ONLY = {"demo", "serve", "fetch"}  # minutes, for ever, a download
 COMMANDS = typer.main.get_command(app)
 

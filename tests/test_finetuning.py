@@ -14,10 +14,11 @@ import weebill
 from weebill import data, finetuning, templates
 from weebill import train as train_module
 from weebill.batching import read_texts
-from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, TrainingConfig
+from weebill.config import DistillRecipe, FinetuneRecipe, HeadsConfig, PretrainRecipe, TrainingConfig
 from weebill.errors import ArtifactError, ConfigError
 from weebill.evaluate import evaluate
 from weebill.export import export_onnx
+from weebill.finetuning import check_metric
 from weebill.joint_teacher import read_joint_teacher
 from weebill.metrics import refusal_threshold
 from weebill.multitask import MultiTaskModel
@@ -27,6 +28,7 @@ from weebill.recipe_files import load_recipe, parse_recipe, recipe_names
 from weebill.runs import rates_that_wipe_out
 from weebill.schema import OUT_OF_SCOPE, Utterance
 from weebill.serve import _parsed
+from weebill.starting import start_heads
 from weebill.tags import MISSING, tag_vocabulary
 from weebill.tokenizer import Tokenizer
 from weebill.train import Plan, Task
@@ -295,5 +297,36 @@ def test_a_metric_needs_one_row_annotated_for_it_not_the_first():
     dev = [Utterance("wake me", None, ()), *[Utterance("wake me up", "alarm_set", ())] * 3]
     for metric in ("exact_match", "intent_accuracy", "span_f1"):
         check_metric(metric, predictor, dev)
-    with pytest.raises(ConfigError, match=r"metric = 'intent_accuracy' needs dev rows annotated for it"):
+    with pytest.raises(ConfigError, match=r"accuracy' needs .*, and these are not; --set metric=span_f1"):
         check_metric("intent_accuracy", predictor, [Utterance("wake me", None, ())])
+
+
+@pytest.mark.parametrize("crf", [True, False])
+def test_heads_begin_as_the_start_has_them_for_labels_that_both_know(crf, tmp_path):
+    heads = HeadsConfig(lstm_dim=8, mlp_dim=8, crf=crf)
+    torch.manual_seed(0)
+    encoder = weebill.SentenceTransformer.load(Path(__file__).parent / "folders/today")
+    first = MultiTaskModel(encoder, ["a", "b", "c"], tag_vocabulary("xyz"), heads)
+    if crf:
+        torch.nn.init.normal_(first.tag_head.crf.transitions_LL)
+    first.save(tmp_path / "first")
+    start = parse_recipe({"start": str(tmp_path / "first")}, FinetuneRecipe, "t")
+    torch.manual_seed(1)
+    second = MultiTaskModel(first.encoder, ["b", "d"], tag_vocabulary("zw"), heads)
+    new = {name: tensor.clone() for name, tensor in second.state_dict().items()}
+    assert start_heads(start, second).intents == ["a", "b", "c"]
+    assert torch.equal(second.intent_head.linear.weight[0], first.intent_head.linear.weight[1])
+    assert torch.equal(second.intent_head.linear.weight[1], new["intent_head.linear.weight"][1])
+    assert torch.equal(second.tag_head.forward_lstm.weight_hh_l0, first.tag_head.forward_lstm.weight_hh_l0)
+    ours, theirs = (model.state_dict()["tag_head.mlp.3.bias"] for model in (second, first))
+    for here, tag in enumerate(second.tags):
+        expected = theirs[first.tags.index(tag)] if tag in first.tags else new["tag_head.mlp.3.bias"][here]
+        assert ours[here] == expected
+    if crf:
+        ours, theirs = (model.tag_head.crf.transitions_LL for model in (second, first))
+        assert ours[second.tags.index("O"), second.tags.index("B-z")] == theirs[0, first.tags.index("B-z")]
+    wider = MultiTaskModel(first.encoder, ["b"], tag_vocabulary("z"), HeadsConfig(lstm_dim=9, mlp_dim=8))
+    before = wider.tag_head.mlp[3].weight.clone()
+    start_heads(start, wider)
+    assert torch.equal(wider.tag_head.mlp[3].weight, before)
+    assert torch.equal(wider.intent_head.linear.weight[0], first.intent_head.linear.weight[1])

@@ -83,7 +83,7 @@ def test_a_folder_without_checksums_says_how_to_get_some(tmp_path):
 
 @pytest.mark.parametrize(
     ("version", "remedy"),
-    [(FORMAT_VERSION + 1, r"upgrade weebill \(pip install -U weebill\)"), (0, "copy the folder again"),
+    [(FORMAT_VERSION + 1, r"upgrade weebill \(git pull, pip install \.\)"), (0, "copy the folder again"),
      ("1", "copy the folder again"), (None, "copy the folder again"), (1.0, "copy the folder again")],
 )  # fmt: skip
 def test_a_version_that_is_not_known_is_refused_with_the_remedy(version, remedy, tmp_path):

@@ -57,4 +57,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'weebill' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"weebill.{_HOME[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"weebill.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from weebill.errors import MissingExtraError
+
+        raise MissingExtraError("torch", "train", f"weebill.{name}") from error

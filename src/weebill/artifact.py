@@ -281,7 +281,7 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     version = meta.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         newer = type(version) is int and version > FORMAT_VERSION
-        remedy = "upgrade weebill (pip install -U weebill)" if newer else "copy the folder again"
+        remedy = "upgrade weebill (git pull, pip install .)" if newer else "copy the folder again"
         raise ArtifactError(f"{folder / 'weebill.json'}: expected format_version {FORMAT_VERSION}, got {version!r}; "
                             f"{remedy}")  # fmt: skip
     return meta

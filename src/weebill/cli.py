@@ -57,11 +57,28 @@ def parse(
     Example: `weebill parse "wake me up at nine am on friday"`
 
     Example: `weebill parse runs/massive --input texts.txt --output parsed.jsonl`
+
+    Without texts it reads standard input; in a terminal it answers each line as you type.
     """
     model, texts = _model_and_texts(model_and_texts or [], input)
+    if not texts and input is None and sys.stdin.isatty():
+        _converse(_load(model, on_overflow), output)
+        return
     found = _texts(texts, input)
     lines = (json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in _load(model, on_overflow).parse(found))
     _emit("".join(lines), output)
+
+
+def _converse(predictor: "Predictor", output: Path | None) -> None:
+    """Answer each line of a terminal as it comes; `output` has all answers at the end."""
+    console.print("type a text and press Enter; Ctrl-D ends", highlight=False)
+    said = []
+    for line in sys.stdin:
+        if text := line.strip():
+            said.append(json.dumps(predictor(text).to_json(), ensure_ascii=False) + "\n")
+            _emit(said[-1], None)
+    if output:
+        _emit("".join(said), output)
 
 
 @app.command()

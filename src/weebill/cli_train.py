@@ -90,6 +90,9 @@ def compare_freezing(
     --start sentence-transformers/all-MiniLM-L6-v2@massive-teacher --output runs/freezing`
     """
     from weebill.config import FinetuneRecipe
+    from weebill.runs import require_training
+
+    require_training("training")
     from weebill.freezing_table import compare, read_start_option, table, write
     from weebill.recipe_files import load_recipe
 

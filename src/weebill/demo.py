@@ -12,7 +12,7 @@ from weebill.evaluate import evaluate
 from weebill.evaluate_pairs import pair_correlations
 from weebill.predictor import load
 from weebill.recipe_files import load_recipe
-from weebill.runs import run_finetune, run_pretrain, training_folder
+from weebill.runs import require_training, run_finetune, run_pretrain, training_folder
 from weebill.tokenizer import Tokenizer
 
 EXAMPLES = (
@@ -26,6 +26,7 @@ EXAMPLES = (
 
 def run_demo(output: Path, console: Console) -> None:
     """Train a tokenizer, an encoder and a joint model; evaluate; parse examples; say what to try next."""
+    require_training("the demo")
     for part in ("tokenizer", "pretrained", "model"):
         if part != "tokenizer":
             check_output(output / part)

@@ -65,9 +65,12 @@ KINDS: Mapping[str, Kind] = {
     "mojibake": Kind("warning", "UTF-8 that was read as Windows-1252", "decode the text again"),
     "text-too-long": Kind("warning", "texts past the model's length", "shorten or split them, or raise "
                           "encoder.max_seq_len"),
+    "unread-key": Kind("warning", "labels under a key that is not read", "rename it: an intent is read from 'intent', "
+                       "entities from 'spans', a list of {start, end, label}"),
     # note: good to know
     "not-composed": Kind("note", "letters and accents as separate characters", 'train with normalizers = ["nfc"]'),
-    "no-intent": Kind("note", "rows whose intent is not annotated", "nothing, if meant for entities alone"),
+    "no-intent": Kind("note", "rows whose intent is not annotated", "nothing, if other rows have one; for "
+                      "entities alone, give all rows the same intent"),
     "no-entities": Kind("note", "rows whose entities are not annotated", "nothing, if meant for intents alone"),
     "parts-of-words": Kind("note", "spans are parts of words", "nothing, where words are written without spaces"),
     "not-compared": Kind("note", "near duplicates were looked for in part", "check a smaller file for typos"),

@@ -11,7 +11,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from weebill import data, losses
-from weebill.artifact import find_model, is_model_folder, read_model
+from weebill.artifact import Heads
 from weebill.bpe_dropout import Redrawing
 from weebill.checkpoint import Checkpoint
 from weebill.config import FinetuneRecipe, HeadsConfig, LabelLoss
@@ -24,7 +24,7 @@ from weebill.metrics import refusal_threshold
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import Predictor, predictor_of_model
 from weebill.schema import OUT_OF_SCOPE, Utterance, intent_parts
-from weebill.starting import start_encoder
+from weebill.starting import start_encoder, start_heads, tag_head_widths
 from weebill.tags import MISSING, tag_vocabulary
 from weebill.tokenizer import Tokenizer
 from weebill.train import Batch, Event, OnEvent, Plan, Task, fit
@@ -66,10 +66,12 @@ def finetune(
     names, labels = data.labels_of(train)  # names may join several intents
     intents = sorted({intent for name in names for intent in intent_parts(name, separator)})
     if not intents:
-        raise DataError("expected training rows with an intent, got none; add an intent to the rows")
+        raise DataError("expected training rows with an intent, got none; for entities alone give every row "
+                        "the same intent, and --set metric=span_f1")  # fmt: skip
     tags = tag_vocabulary(labels)
     model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, train))
-    check_freezing(recipe, model)
+    start = start_heads(recipe, model)
+    check_freezing(recipe, model, start)
     longest = encoder.config.max_seq_len
     rows = data.label_rows(train, encoder.tokenizer, longest, names, tags, recipe.on_overflow)
     known = [*intents, OUT_OF_SCOPE] if recipe.heads.intent_threshold else intents
@@ -202,32 +204,30 @@ def tag_class_weights(loss: LabelLoss, rows: Sequence[Sequence[int]], num_tags: 
     return data.class_weights(rows, num_tags, 0.5 if loss.tag_weighting == "inverse_root" else loss.tag_weight_power)
 
 
-def check_freezing(recipe: FinetuneRecipe, model: MultiTaskModel) -> None:
-    """Give a frozen head the weights that the start has for it.
+def check_freezing(recipe: FinetuneRecipe, model: MultiTaskModel, start: Heads | None) -> None:
+    """Refuse to freeze what is not there.
 
     Raises:
-        ConfigError: it has a head for other labels or of another shape, or the encoder has fewer layers to freeze.
+        ConfigError: a frozen head whose start is for other labels or of another shape, or fewer layers than are frozen.
     """
     num_layers = model.encoder.config.num_layers
     if recipe.freezing.lower_layers > num_layers:
         raise ConfigError(f"freezing.lower_layers: expected at most the encoder's {num_layers} layers, got "
                           f"{recipe.freezing.lower_layers}; lower it")  # fmt: skip
-    if recipe.start is None or not is_model_folder(find_model(recipe.start)):
+    if start is None:
         return
-    stored = read_model(find_model(recipe.start)).heads
-    reads_alike = stored is not None and stored.config.intent_separator == recipe.heads.intent_separator
-    for head, labels, theirs in (("intent_head", model.intents, stored and reads_alike and stored.intents),
-                                 ("tag_head", model.tags, stored and stored.tags)):  # fmt: skip
-        if stored is None or not getattr(recipe.freezing, head):
-            continue
-        arrays = stored.all_arrays()
-        weights = {n.removeprefix(f"{head}."): torch.from_numpy(a) for n, a in arrays.items() if n.startswith(head)}
-        shapes = {name: tuple(t.shape) for name, t in model.get_submodule(head).state_dict().items()}
-        if labels != theirs or shapes != {name: tuple(t.shape) for name, t in weights.items()}:
+    ours, theirs = (
+        {"intent_head": (intents, config.intent_separator), "tag_head": (tags, tag_head_widths(config), config.crf)}
+        for intents, tags, config in (
+            (model.intents, model.tags, model.config),
+            (start.intents, start.tags, start.config),
+        )
+    )
+    for head in ours:
+        if getattr(recipe.freezing, head) and ours[head] != theirs[head]:
             raise ConfigError(f"freezing.{head}: expected start = {recipe.start!r} to have one of the same shape for "
                               f"the labels of the training data, got another; let it train, or start from an encoder "
                               f"without heads")  # fmt: skip
-        model.get_submodule(head).load_state_dict(weights)
 
 
 def check_out_of_scope(dev: Sequence[Utterance]) -> None:
@@ -273,8 +273,11 @@ def check_metric(metric: str, predictor: Predictor, dev: Sequence[Utterance]) ->
         ConfigError: no row has such a score.
     """
     of_each_kind = {(u.intent is None, u.entities is None): u for u in dev}.values()
-    if getattr(evaluate(predictor, list(of_each_kind), show_progress=False), metric) is None:
-        raise ConfigError(f"metric = {metric!r} needs dev rows annotated for it; choose another metric")
+    report = evaluate(predictor, list(of_each_kind), show_progress=False)
+    if getattr(report, metric) is None:
+        others = [name for name in ("intent_accuracy", "span_f1") if getattr(report, name) is not None]
+        remedy = " or ".join(f"--set metric={name}" for name in others) or "annotate them"
+        raise ConfigError(f"metric = {metric!r} needs dev rows annotated for it, and these are not; {remedy}")
 
 
 def dev_scores(predictor: Predictor, dev: Sequence[Utterance]) -> dict[str, float]:

@@ -326,6 +326,9 @@ def guess(path: Path) -> str:
     if path.is_dir():
         return "rasa" if rasa_files.yaml_files(path) and not word_files.split_folders(path) else "bio"
     ending = Path(path.name.removesuffix(".gz")).suffix
+    if ending == ".spacy":
+        raise DataError(f"{path}: expected data in a format that is read, got a DocBin, which spaCy alone reads; write "
+                        f"its docs as tuples (docs/coming-from.md has the lines)")  # fmt: skip
     for format in ("rasa", "conll", "spacy"):
         if ending in _NAMED[format]:
             return format

@@ -37,7 +37,7 @@ def read_graph_weights(
         import onnx
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ImportError as error:
-        raise MissingExtraError("onnx", "export", "reading the weights of an exported model") from error
+        raise MissingExtraError("onnx", "train", "reading the weights of an exported model") from error
     body = path.read_bytes()
     check_graph(body, str(path))
     try:

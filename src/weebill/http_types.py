@@ -135,12 +135,13 @@ class _Request(BaseModel):
 
 
 class ParseRequest(_Request):
-    """Rasa's request. `message_id` is accepted as Rasa does, and not used."""
+    """Rasa's request. `message_id` and `token`, which Rasa's own client sends, are accepted and not used."""
 
     text: Text
     truncate: Truncate = False
     offsets: OffsetUnit = "codepoints"
     message_id: str | None = None
+    token: str | None = None
 
 
 class EmbedRequest(_Request):

@@ -10,6 +10,7 @@ from weebill.interchange import Row, Span
 from weebill.schema import ModelTokenizer
 from weebill.tags import is_inside_word
 
+UNREAD_KEYS = frozenset({"label", "labels", "category", "class", "entities", "cats", "tags"})  # of other tools
 _SPACES = "\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\u0085\t\n\r\x0b\x0c"
 _HIDDEN = "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 ODD_SPACE = re.compile(f"[{_SPACES}]")
@@ -50,6 +51,9 @@ class RowChecks:
                 add("label-white-space", row, f"intent {intent!r}")
         if row.intents is None:
             add("no-intent", row)
+        if row.intents is None and row.spans is None:
+            for key in UNREAD_KEYS & row.extra.keys():
+                add("unread-key", row, f"key {key!r} of rows without intent and spans")
         if row.spans is None:
             add("no-entities", row)
         elif row.spans:

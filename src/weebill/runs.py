@@ -1,6 +1,7 @@
 """One whole run from recipe to model folder: reads the data, trains, writes. Defines no loop and no loss."""
 
 import hashlib
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,6 +47,17 @@ FETCHED = {  # what the shipped recipes read and `weebill data fetch` writes: th
     "qqp/train.tsv": "qqp",
     "qqp/dev.tsv": "qqp",
 }
+
+
+def require_training(purpose: str) -> None:
+    """Refuse work that trains where nothing can, before anything is written.
+
+    Raises:
+        MissingExtraError: torch or accelerate is not installed.
+    """
+    for package in ("torch", "accelerate"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "train", purpose)
 
 
 def _check_paths(recipe: AnyRecipe, root: Path) -> None:
@@ -166,7 +178,7 @@ def _notes(folder: Path, events: Sequence[Mapping[str, Any]], console: Console) 
     try:
         notes["curves.png"] = training_curves(events)
     except MissingExtraError as error:
-        console.print(f"no picture of the curves: {error}")
+        console.print(f"no picture of the curves: {error}", markup=False, highlight=False, soft_wrap=True)
     return notes
 
 
@@ -243,6 +255,7 @@ def run_pretrain(
     resume: bool = False,
 ) -> None:
     """Pretrain by recipe and write the model folder; `resume` goes on with a run that was stopped."""
+    require_training("training")
     check_output(output)
     _check_paths(recipe, data_root)
     if recipe.data.train:
@@ -281,6 +294,7 @@ def run_finetune(
     resume: bool = False,
 ) -> None:
     """Fine-tune by recipe and write the model folder; `resume` goes on with a run that was stopped."""
+    require_training("training")
     check_output(output)
     train, dev = finetune_data(recipe, data_root)
     from weebill.finetuning import finetune
@@ -301,6 +315,7 @@ def run_distill(
     resume: bool = False,
 ) -> None:
     """Distill by recipe and write the model folder; `resume` goes on with a run that was stopped."""
+    require_training("training")
     check_output(output)
     _check_paths(recipe, data_root)
     if recipe.data.train:

@@ -8,10 +8,12 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from weebill.artifact import Heads, find_model, is_model_folder, read_model
 from weebill.bert import read_start
-from weebill.config import EncoderConfig, Recipe
+from weebill.config import EncoderConfig, HeadsConfig, Recipe
 from weebill.cooccurrence import neighbour_vectors
 from weebill.errors import ConfigError
+from weebill.multitask import MultiTaskModel
 from weebill.sent_transformer import SentenceTransformer
 from weebill.teacher import Vectors, fit_width
 from weebill.tokenizer import Tokenizer
@@ -51,6 +53,42 @@ def start_encoder(
     elif recipe.word_embeddings == "teacher":
         start_by_teacher(encoder, teacher)
     return encoder
+
+
+_BY_LABEL = ("intent_head.linear.", "tag_head.mlp.3.", "tag_head.crf.")  # weights with a row for every label
+
+
+def start_heads(recipe: Recipe, model: MultiTaskModel) -> Heads | None:
+    """Give the model's heads what a weebill `start` has for them, and return the start's heads, if it has any.
+
+    A tag head of another width begins at random; else a head begins as it is there, but for labels that the start does
+    not know, whose rows begin at random.
+    """
+    if recipe.start is None or not is_model_folder(find_model(recipe.start)):
+        return None
+    start = read_model(find_model(recipe.start)).heads
+    if start is None:
+        return None
+    arrays, weights = start.all_arrays(), model.state_dict()
+    for head, ours, theirs in (("intent_head", model.intents, start.intents), ("tag_head", model.tags, start.tags)):
+        both = [(ours.index(label), theirs.index(label)) for label in theirs if label in ours]
+        if not both or (head == "tag_head" and tag_head_widths(model.config) != tag_head_widths(start.config)):
+            continue
+        here, there = (torch.tensor(rows) for rows in zip(*both, strict=True))
+        for name in (name for name in weights if name.startswith(f"{head}.") and name in arrays):
+            tensor, array = weights[name], torch.from_numpy(arrays[name])
+            if name.startswith("tag_head.crf.transitions"):
+                tensor[here[:, None], here] = array[there[:, None], there]
+            elif name.startswith(_BY_LABEL):
+                tensor[here] = array[there]
+            else:
+                tensor.copy_(array)
+    return start
+
+
+def tag_head_widths(config: HeadsConfig) -> tuple[int, int]:
+    """Return what decides the shape of a tag head beside its labels."""
+    return config.lstm_dim, config.mlp_dim
 
 
 @torch.no_grad()

@@ -100,7 +100,7 @@ def _from_merge_map(value: dict[str, Any], where: str) -> Tokenizer:
     version = value.get("format_version")
     if version != MERGE_MAP_VERSION:
         raise ArtifactError(f"{where}: expected format_version {MERGE_MAP_VERSION}, got {version!r}; upgrade weebill "
-                            f"(pip install -U weebill)")  # fmt: skip
+                            f"(git pull, pip install .)")  # fmt: skip
     try:
         special_tokens = [str(token) for token in value["special_tokens"]]
         shift = len(special_tokens)

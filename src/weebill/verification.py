@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors import SafetensorError
 
-from weebill.artifact import compare_files, decoding_version, find_model
+from weebill.artifact import compare_files, decoding_version, find_model, has_graph_alone
 from weebill.backend import TorchBackend
 from weebill.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from weebill.golden import DECODING_VERSION, GOLDEN_TEXTS, Golden, read_golden
@@ -197,6 +197,10 @@ def _run_sentence_transformers(folder: Path, texts: list[str]) -> list[Golden]:
         from sentence_transformers import SentenceTransformer as Peer
     except ImportError as error:
         raise MissingExtraError("sentence-transformers", "dev", "verifying with it") from error
+    if has_graph_alone(folder):
+        raise ArtifactError(f"{folder}: expected torch's weights, which sentence-transformers reads, got ONNX "
+                            f"alone; `weebill export {folder} --format sentence-transformers --output DIR` has "
+                            f"them")  # fmt: skip
     try:
         peer = Peer(str(folder), device="cpu")
         vectors = peer.encode(texts, batch_size=max(1, len(texts)), show_progress_bar=False)
