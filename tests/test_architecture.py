@@ -53,6 +53,7 @@ FLOORS = [
         "generator",
         "soft_tags",
         "swapping",
+        "substitution",
         "noise",
         "json_lines",
         "json_items",

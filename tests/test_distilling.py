@@ -340,6 +340,12 @@ def test_lessons_take_no_text_twice_and_swap_what_people_labelled(rows, dev, tmp
     assert [u.text for u in a.utterances] == ["first one.", "Second one."]
     assert len(b.utterances) == 4 and all(u.text.startswith("text") for u in b.utterances)
     assert (b.labels, b.embedding, b.weight, a.labels) == (False, True, 2.0, True)
+    replacing = _recipe(substitution={"copies": 3, "weight": 0.5}, data={"unlabelled": sources})
+    replaced = read_lessons(replacing, [by_hand, generated], dev, tmp_path)[-1]
+    known = {u.text for lesson in (by_hand, generated, a, b) for u in lesson.utterances} | {u.text for u in dev}
+    assert replaced.utterances and known.isdisjoint(u.text for u in replaced.utterances)
+    assert {(u.intent, u.entities) for u in replaced.utterances} == {(None, None)}
+    assert (replaced.weight, replaced.doubtful, replaced.labels) == (0.5, True, True)
     assert b.record() == read_lessons(recipe, [by_hand, generated], dev, tmp_path)[-1].record() != a.record()
 
 

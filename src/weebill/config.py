@@ -279,6 +279,14 @@ class SwappingConfig(Section):
     weight: float = Field(1.0, gt=0, le=1000, description="passes over the copies per epoch")
 
 
+class SubstitutionConfig(Section):
+    """Copies of the labelled rows with words replaced by ones seen between the same two; teachers label them."""
+
+    copies: int = Field(0, ge=0, le=100, description="per row; 0 = off")
+    share: float = Field(0.3, gt=0, le=1, description="chance of each word to be replaced")
+    weight: float = Field(1.0, gt=0, le=1000, description="passes over the copies per epoch")
+
+
 class NoiseConfig(Section):
     """Copies of the labelled rows as hurried people write and say them."""
 
@@ -389,6 +397,7 @@ class DistillRecipe(Recipe):
     sentence_teacher: str | None = Field(None, description="whose embeddings the student's follow; as start")
     data: DistillData = DistillData()
     swapping: SwappingConfig = SwappingConfig()
+    substitution: SubstitutionConfig = SubstitutionConfig()
     noise: NoiseConfig = NoiseConfig()
     agreement: AgreementConfig = AgreementConfig()
     heads: HeadsConfig = HeadsConfig()

@@ -1,7 +1,7 @@
 """What distillation learns from: labelled rows, swapped and noisy copies of them, texts without labels. No models."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from weebill.config import DistillRecipe
 from weebill.noise import hesitations, typing_errors
 from weebill.schema import Utterance
 from weebill.sources import SourceRecord, sample, texts_of
+from weebill.substitution import replace_words, word_frames
 from weebill.swapping import swap_values
 
 
@@ -78,7 +79,21 @@ def read_lessons(
         seen.update(chosen)
         lessons.append(Lesson(spec.path, [Utterance(text, source=spec.path) for text in chosen], spec.weight,
                               "labels" in spec.learns, "embedding" in spec.learns))  # fmt: skip
+    if recipe.substitution.copies:
+        lessons.append(_replaced(lessons, [u for lesson in labelled if not lesson.doubtful for u in lesson.utterances],
+                                 recipe, seen))  # fmt: skip
     return lessons
+
+
+def _replaced(
+    lessons: Sequence[Lesson], rows: Sequence[Utterance], recipe: DistillRecipe, seen: Collection[str]
+) -> Lesson:
+    settings = recipe.substitution
+    said = (lesson for lesson in lessons if lesson.labels and not lesson.read_as)  # no typing errors
+    frames = word_frames(u.text for lesson in said for u in lesson.utterances)
+    changed = replace_words(rows, frames, settings.share, settings.copies, recipe.seed)
+    new = {u.text: u for u in changed if u.text not in seen}
+    return Lesson("words replaced", list(new.values()), settings.weight)
 
 
 def _noisy(rows: Sequence[Utterance], recipe: DistillRecipe) -> list[Lesson]:
