@@ -159,6 +159,8 @@ def test_who_goes_away_gives_up_his_place(batcher):
         staying = asyncio.create_task(batcher.read(["play jazz"]))
         await asyncio.sleep(0)
         leaving.cancel()
+        await asyncio.sleep(0)
+        assert batcher.waiting_texts <= 1
         return await staying
 
     assert_readings_are_of(["play jazz"], asyncio.run(ask_and_leave()), word_table_predictor())

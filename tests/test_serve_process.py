@@ -107,6 +107,7 @@ def test_a_client_that_leaves_gives_up_its_place():
     with running(create_app(predictor, limits=Limits(max_texts=1_000, max_waiting_texts=1_000))) as address:
         with httpx.Client(base_url=address, timeout=0.3) as client, pytest.raises(httpx.ReadTimeout):
             client.post("/embed", json={"inputs": ["play jazz"] * 1_000})
+        time.sleep(0.2)  # until the server has seen it leave
         going_on.set()
         with httpx.Client(base_url=address, timeout=30) as client:
             assert client.post("/embed", json={"inputs": ["nine am"] * 1_000}).status_code == 200

@@ -113,7 +113,12 @@ class Batcher:
         self.waiting_texts += len(texts)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
-        return await job.done
+        try:
+            return await job.done
+        finally:
+            if job in self._jobs:  # the caller was cancelled, or a part failed: nobody waits for the rest
+                self._jobs.remove(job)
+                self.waiting_texts -= len(job.texts) - job.taken
 
     def close(self) -> None:
         """End the thread; the next `read` would start another."""

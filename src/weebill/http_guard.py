@@ -73,7 +73,8 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status, ended = time.perf_counter(), 0, False
+        started, status, ended, left = time.perf_counter(), 0, False, False
+        answering = asyncio.current_task()
 
         async def answer(message: Message) -> None:
             nonlocal status, ended
@@ -83,18 +84,24 @@ class Guard:
             ended = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
+        async def watch() -> Message:
+            nonlocal left
+            message = await receive()  # after the body nothing comes but that the client has left
+            if not ended and answering is not None:
+                left = answering.cancel()  # its texts give up their place in the queue
+            return message
+
         try:
             body = await self._admit(scope, receive)
-            gone = asyncio.ensure_future(receive())  # after the body nothing comes but that the client has left
-            work = asyncio.ensure_future(self.app(scope, _replay(body, gone), answer))
+            gone = asyncio.create_task(watch())
             try:
-                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if not work.done() and not ended:
-                    raise _ClientGone  # its texts give up their place in the queue
-                await work
+                await self.app(scope, _replay(body, gone), answer)
             finally:
                 gone.cancel()
-                work.cancel()
+        except asyncio.CancelledError:
+            if left and answering is not None and not answering.uncancel():
+                return
+            raise
         except _ClientGone:
             return
         except Refusal as refusal:
