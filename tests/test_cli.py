@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -276,3 +277,16 @@ def test_bad_input_gives_one_message_and_exit_code_2(case, model, tmp_path):
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_parse_answers_each_line_of_a_terminal_as_it_comes():
+    near, far = pty.openpty()
+    command = [sys.executable, "-m", "weebill", "parse"]
+    with subprocess.Popen(command, stdin=far, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        os.close(far)
+        for text, intent in (("wake me up at nine", "alarm_set"), ("play jazz", "play_music")):
+            os.write(near, f"{text}\n".encode())
+            assert json.loads(process.stdout.readline())["intent"] == intent
+        os.write(near, b"\x04")  # Ctrl-D
+        assert process.wait(30) == 0 and b"Ctrl-D ends" in process.stderr.read()
+    os.close(near)
