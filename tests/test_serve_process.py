@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import re
 import signal
@@ -189,6 +190,8 @@ def test_a_stop_says_what_it_broke_off(monkeypatch):
     predictor.backend.run = stopping
     monkeypatch.setattr("weebill.serve.STOP_SECONDS", 0.5)
     before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
+    log = logging.getLogger("weebill")
+    monkeypatch.setattr(log, "level", log.level)  # which a server raises
     try:
         with bind("127.0.0.1", 0) as bound, ThreadPoolExecutor(1) as pool:
             address = f"http://127.0.0.1:{bound.getsockname()[1]}"

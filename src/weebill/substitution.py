@@ -42,7 +42,7 @@ def replace_words(
     Example:
         >>> frames = word_frames(["play some jazz", "hear some rock"])
         >>> [u.text for u in replace_words([Utterance("play some jazz")], frames, 1.0, 1, 0)]
-        ['hear some rock']
+        ['hear some jazz']
     """
     rng = random.Random(f"replaced words {seed}")
     for _ in range(copies):
