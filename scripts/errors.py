@@ -17,8 +17,8 @@ CLASSES = {"ConfigError", "DataError", "ArtifactError", "TrainingStopped", "Trai
 AREAS = {
     "Recipes, options and the command line": "config recipe_files cli cli_evaluate cli_data cli_data_make "
     "cli_tokenizer demo runs provenance",
-    "Files of data": "files formats json_lines json_items word_files rasa_files spacy_tuples interchange pairs corpus "
-    "conversion checking mending copies row_checks value_checks label_checks split_files splitting data schema",
+    "Files of data": "files formats json_lines json_items word_files rasa_files spacy_tuples tables interchange pairs "
+    "corpus conversion checking mending copies row_checks value_checks label_checks split_files splitting data schema",
     "Templates and generated data": "grammar expressions templates generator swapping",
     "Downloads (weebill data fetch)": "download datasets completeness archives wikipedia",
     "Tokenizers": "bpe tokenizer tokenizer_files tiktoken_files tokenizer_checks hf_tokenizer normalize "

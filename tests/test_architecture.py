@@ -65,6 +65,7 @@ FLOORS = [
         "cooccurrence",
         "rasa_files",
         "spacy_tuples",
+        "tables",
         "copies",
         "row_checks",
         "value_checks",

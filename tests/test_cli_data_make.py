@@ -321,7 +321,7 @@ def test_a_killed_command_leaves_no_unfinished_file(tmp_path):
 
 def test_pairs_are_not_split_nor_augmented(tmp_path):
     (tmp_path / "sts-dev.csv").write_text("main\tx\t2012\t1\t5.0\ta\tb\n" * 30)
-    (tmp_path / "mine.csv").write_text("text,intent\nbye,bye\n")
+    (tmp_path / "mine.csv").write_text("phrase,intent\nbye,bye\n")
     for name, got in (
         ("sts-dev.csv", r"got pairs"),
         ("mine.csv", r"got pairs, as a \.csv is read; write a text and its"),

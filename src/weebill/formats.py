@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from weebill import json_lines, rasa_files, spacy_tuples, word_files
+from weebill import json_lines, rasa_files, spacy_tuples, tables, word_files
 from weebill.errors import ConfigError, DataError
 from weebill.files import numbered_lines, write_lines_whole
 from weebill.interchange import Block, Item, Losses, OnError, Row, Span, short
@@ -26,6 +26,7 @@ _NAMED = {
     "rasa": (".yml", ".yaml"),
     "conll": (".conll", ".conllu", ".bio", ".iob", ".iob2"),
     "spacy": (".py",),
+    "table": (".csv", ".tsv"),
 }  # what a file's ending says of its format, "spans" only when written
 
 
@@ -61,6 +62,7 @@ FORMATS = {
     "rasa-json": _format("Rasa JSON", rasa_files.read_rasa_json, "no-intent overlap value role group blocks",
                          rasa_files.ENTITY_KEYS),
     "spacy": _format("spaCy's tuples", spacy_tuples.read_spacy, "no-intent no-spans overlap intents"),
+    "table": _format("a table of texts and intents", tables.read_table, "no-intent no-spans overlap id split lang"),
 }  # fmt: skip
 
 
@@ -230,6 +232,8 @@ def write(path: Path, items: Iterable[Item], format: str, losses: Losses) -> Non
             write_lines_whole(path, word_files.conll_lines(rows, losses, scheme))
         case "spacy":
             write_lines_whole(path, spacy_tuples.spacy_lines(rows, losses, path.name.removesuffix(".gz")))
+        case "table":
+            write_lines_whole(path, tables.table_lines(rows, losses, path.name.removesuffix(".gz")))
         case "massive":
             write_lines_whole(path, json_lines.massive_lines(rows, losses))
         case _:
@@ -340,6 +344,8 @@ def guess(path: Path) -> str:
         return "massive" if '"annot_utt"' in first else "spans"
     if first.startswith("["):
         return "spacy"
+    if tables.is_table(first):
+        return "table"
     if first.startswith(("version:", "nlu:")):
         return "rasa"
     if word_files.is_conll(path):

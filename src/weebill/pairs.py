@@ -10,6 +10,7 @@ from weebill.errors import DataError
 from weebill.files import numbered_lines, write_lines_whole
 from weebill.interchange import Losses, short
 from weebill.schema import ScoredPair
+from weebill.tables import is_table
 from weebill.word_files import is_conll
 
 STS_COLUMNS = 7  # genre, file, year, id, score, sentence1, sentence2; some rows carry more
@@ -21,7 +22,7 @@ _COLUMN_NAMES = {
 }  # fmt: skip
 _TEXT_COLUMNS = {"text", "utterance", "intent", "category", "class", "spans", "entities"}  # of labelled utterances
 LABELLED = ('write a text and its labels as a JSON line, {"text": "bye", "intent": "goodbye"}, or as another format of '
-            "utterances: Rasa YAML, CoNLL, seq.in, MASSIVE, spaCy")  # fmt: skip
+            "utterances: a table with columns text and intent, Rasa YAML, CoNLL, seq.in, MASSIVE, spaCy")  # fmt: skip
 QQP_COLUMNS = ("question1", "question2", "is_duplicate")
 
 
@@ -140,6 +141,8 @@ def is_pair_file(path: Path) -> bool:
         if isinstance(row, list):
             return not any(isinstance(value, dict) for value in row)  # as spaCy's tuples have
         return isinstance(row, dict) and not {"text", "utt"} & set(row)
+    if is_table(first):
+        return False
     return kind == "csv" or ("\t" in first and not first.startswith(("{", "[")) and not is_conll(path))
 
 
