@@ -48,7 +48,7 @@ NINES = [_row(f"{i} times number nine", (len(f"{i} times number "), len(f"{i} ti
 IN_A_FILE_OF_TAGS = {"broken-tags"}  # which rows alone cannot have
 PLANTED = {
     "empty-text": ([_row("  ")], [1], ""),
-    "unread-key": ([Row("hm", extra={"label": "x"})], [1], "key 'label' of rows without intent and spans"),
+    "unread-key": ([Row("hm", extra={"label": "x"})], [1], "key 'label' of rows without intent"),
     "span-white-space": ([_row("at nine am", (2, 7, "time"))], [1], ""),
     "span-twice": ([_row("at nine am", (3, 7, "time"), (3, 7, "time"))], [1], ""),
     "span-overlap": ([_row("at nine am", (3, 7, "time"), (3, 10, "date"))], [1], ""),

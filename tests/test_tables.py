@@ -8,13 +8,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from weebill import formats
+from weebill.config import PretrainRecipe
 from weebill.conversion import convert
 from weebill.errors import DataError
 from weebill.interchange import Losses, Row, Span
 from weebill.pairs import is_pair_file
+from weebill.recipe_files import parse_recipe
+from weebill.sources import read_mix
 from weebill.tables import is_table
 
-TABLE = 'ID,Utterance,Label,split,note\n7,"where, please,\nis my ""parcel""?",parcel,train,x\n\n8,hello,,dev,\n'
+TABLE = '\nID,Utterance,Label,split,note\n7,"where, please,\nis my ""parcel""?",parcel,train,x\n\n8,hello,,dev,\n'
 
 
 def rows_of(path):
@@ -27,14 +30,14 @@ def test_columns_are_found_by_name(tmp_path):
     text = 'where, please,\nis my "parcel"?'
     assert rows_of(path) == [
         Row(text, ("parcel",), None, "7", "train", None, {"note": "x"}, f"{path}:3"),
-        Row("hello", None, None, "8", "dev", source=f"{path}:5"),
+        Row("hello", None, None, "8", "dev", source=f"{path}:6"),
     ]
     assert [u.text for u in formats.read_utterances(path, split="dev")] == ["hello"]
     with gzip.open(tmp_path / "all.csv.gz", "wt") as file:
         file.write(TABLE)
     assert [row.text for row in rows_of(tmp_path / "all.csv.gz")] == [text, "hello"]
-    (tmp_path / "all.tsv").write_text("query\tcategory\nwhere, please\tparcel\n")
-    assert [(r.text, r.intents) for r in rows_of(tmp_path / "all.tsv")] == [("where, please", ("parcel",))]
+    (tmp_path / "all.tsv").write_text('query\tcategory\n"where", please\tparcel\n')
+    assert [(r.text, r.intents) for r in rows_of(tmp_path / "all.tsv")] == [('"where", please', ("parcel",))]
 
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), min_size=1).filter(str.strip)
@@ -43,7 +46,7 @@ ROWS = st.tuples(TEXTS, INTENTS, st.sampled_from(["", "7"]), st.sampled_from([No
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(found=st.lists(ROWS, min_size=1, max_size=5), name=st.sampled_from(["t.csv", "t.tsv", "t.csv.gz"]))
+@given(found=st.lists(ROWS, min_size=1, max_size=5), name=st.sampled_from(["t.csv", "t.csv.gz"]))
 def test_a_table_is_read_as_it_was_written(found, name, tmp_path):
     rows = [Row(text, intent and (intent,), None, id, split) for text, intent, id, split in found]
     losses = Losses()
@@ -66,7 +69,20 @@ def test_what_a_table_cannot_hold_is_listed(tmp_path):
         assert next(csv.DictReader(file)) == {"text": "at nine", "intent": "a", "id": "", "split": "", "lang": ""}
 
 
-@pytest.mark.parametrize("header", ["sentence1,sentence2,score", "text,score", "label", "a\tb", '"text,label', "x"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "sentence1,sentence2,score",
+        "text,score",
+        "label",
+        "a\tb",
+        '"text,label',
+        "x",
+        "query,answer,label",
+        "query\tsentence\tlabel",
+        "sentence,paraphrase,label",
+    ],
+)
 def test_other_headers_are_none(header, tmp_path):
     assert not is_table(header)
 
@@ -78,9 +94,14 @@ def test_mistakes_have_their_place(tmp_path):
         formats.read_utterances(path)
     assert str(error.value).count("expected 2 fields, as the header has, got 3; put a text with a separator in") == 2
     assert f"{path}:2: " in str(error.value) and f"{path}:4: " in str(error.value)
-    path.write_text('text,intent\n"hi,greet\n')
-    with pytest.raises(DataError, match=r"t\.csv:2: expected a table with CSV quoting, got .*; correct the quotes"):
+    path.write_text('text,intent\nhi,greet\n"hi,greet\nbye,bye\n')
+    with pytest.raises(DataError, match=r"t\.csv:3: expected fields with CSV quoting, got .* in the row that begins"):
         formats.read_utterances(path)
+    path.write_text("text,intent,text\nhi,greet,other\n")
+    with pytest.raises(DataError, match=r"t\.csv:1: expected columns of different names, got 'text,intent,text'"):
+        formats.read_utterances(path)
+    path.write_text("text;intent\nhi, you;greet\n")
+    assert formats.read_utterances(path)[0].text == "hi, you"
     path.write_text("sentence,score\nhi,1\n")
     with pytest.raises(DataError, match=r"t\.csv:1: expected a header with a column of texts .* got 'sentence,score'"):
         formats.read_utterances(path, format="table")
@@ -92,3 +113,21 @@ def test_it_is_converted_to_what_holds_entities_too(tmp_path):
     assert [(u.text, u.intent, u.entities) for u in formats.read_utterances(tmp_path / "t.jsonl")] == [
         ("hi", "greet", None), ("bye", "leave", None)
     ]  # fmt: skip
+
+
+def test_a_table_to_pretrain_on_gives_its_texts(tmp_path):
+    (tmp_path / "t.csv").write_text('text,label\nreset my password,password\n"where, please",parcel\n')
+    (tmp_path / "p.csv").write_text(
+        "query,answer,label\nhow to reset,press the button,1\nwhere is it,in the attic,0.5\n"
+    )
+    recipe = {"data": {"train": [{"path": "t.csv", "loss": "masked_lm"}, "p.csv"], "dev": "p.csv"}}
+    mix = read_mix(parse_recipe(recipe, PretrainRecipe, "t"), tmp_path)
+    assert {"reset my password", "where, please", "press the button"} <= set(mix.texts)
+    assert not any("," in text and text != "where, please" for text in mix.texts)
+
+
+def test_a_docbin_is_named(tmp_path):
+    (tmp_path / "train.spacy").write_bytes(b"\x78\x9c\x00\xff")
+    for convert_or_read in (formats.read_utterances, lambda path: convert(path, tmp_path / "x.jsonl")):
+        with pytest.raises(DataError, match="a DocBin, which spaCy alone reads; write its docs as tuples"):
+            convert_or_read(tmp_path / "train.spacy")

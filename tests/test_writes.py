@@ -224,6 +224,7 @@ def test_a_write_that_fails_leaves_no_folder_behind(tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(KeyboardInterrupt), files.writing_together() as open_new:
         open_new(tmp_path / "mine/new/newer/a")
+        open_new(tmp_path / "mine/new/other/a")
         open_new(tmp_path / "mine/b")
         raise KeyboardInterrupt
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
@@ -243,6 +244,8 @@ def test_what_a_path_leads_to_is_written_and_stays_what_it_is(tmp_path):
     files.write_whole(tmp_path / "pipe", b"through")
     assert os.read(reader, 100) == b"through" and (tmp_path / "pipe").is_fifo()
     os.close(reader)
+    shell = ["bash", "-c", f"{sys.executable} -m weebill parse 'play jazz' --output /dev/stdout | cat"]
+    assert b"play_music" in subprocess.run(shell, capture_output=True, check=True).stdout
     (tmp_path / "folder").mkdir()
     with pytest.raises(ArtifactError, match=r"expected a place to write, got: .*a folder is there"):
         files.write_together({tmp_path / "real": b"newer", tmp_path / "folder": b""})

@@ -17,7 +17,7 @@ from torch import Tensor
 from weebill.errors import ArtifactError, ConfigError
 from weebill.files import write_whole
 
-VERSION = "1"
+VERSION = "2"  # since fingerprints cover the start and the tokenizer
 
 
 @dataclass(frozen=True)

@@ -73,12 +73,17 @@ def _converse(predictor: "Predictor", output: Path | None) -> None:
     """Answer each line of a terminal as it comes; `output` has all answers at the end."""
     console.print("type a text and press Enter; Ctrl-D ends", highlight=False)
     said = []
-    for line in sys.stdin:
-        if text := line.strip():
-            said.append(json.dumps(predictor(text).to_json(), ensure_ascii=False) + "\n")
-            _emit(said[-1], None)
-    if output:
-        _emit("".join(said), output)
+    try:
+        for line in sys.stdin:
+            if text := line.strip():
+                try:
+                    said.append(json.dumps(predictor(text).to_json(), ensure_ascii=False) + "\n")
+                    _emit(said[-1], None)
+                except DataError as error:  # too long a text, say
+                    console.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+    finally:
+        if output:
+            _emit("".join(said), output)
 
 
 @app.command()

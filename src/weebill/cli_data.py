@@ -35,8 +35,8 @@ def convert(
 
     Utterances: **spans** (span JSON lines, weebill's own: .jsonl), **massive** (MASSIVE's JSON lines), **bio** (folder
     of seq.in, seq.out and label), **conll**, **conll-iob1**, **conll-bilou** (.conll), **rasa** (Rasa 3 YAML: .yml),
-    **rasa-json**, **spacy** (tuples: .py, or .json and .jsonl with --to spacy), **table** (texts and intents: .csv,
-    .tsv).
+    **rasa-json**, **spacy** (tuples: .py, or .json and .jsonl with --to spacy), **table** (texts and intents:
+    .csv).
 
     Pairs: **sts** (STS Benchmark), **qqp** (Quora Question Pairs), **pairs** (columns: .tsv, .csv, .jsonl).
 

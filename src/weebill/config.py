@@ -218,8 +218,8 @@ class FreezingConfig(Section):
         False, description="with encoder: token states are computed once, before training, and kept in memory"
     )
     lower_layers: int = Field(0, ge=0, description="embeddings and so many layers; 0 = not the embeddings either")
-    intent_head: bool = Field(False, description="the start's own, if it has one for these intents, else random")
-    tag_head: bool = Field(False, description="the start's own, if it has one for these tags, else random")
+    intent_head: bool = Field(False, description="the start's, which must be for these intents; random if it has none")
+    tag_head: bool = Field(False, description="the start's, which must be for these tags; random if it has none")
     epochs_per_layer: int = Field(
         0, ge=0, description="gradual unfreezing: heads alone at first, then from the top one layer more after so many "
         "epochs each, embeddings last; 0 = off"
@@ -331,7 +331,9 @@ class Recipe(Section):
     vocab_size: int = Field(8192, ge=260, description="tokens, for tokenizer = train")
     normalizers: tuple[Literal["nfc", "lowercase"], ...] = Field((), description="for tokenizer = train")
     start: str | None = Field(
-        None, description="model folder, BERT folder, or BERT on the Hugging Face Hub; default: random weights"
+        None,
+        description="model folder, BERT folder, or BERT on the Hugging Face Hub; default: random weights. finetune "
+        "takes a model's heads too",
     )
     word_embeddings: Literal["random", "neighbours", "teacher"] = Field(
         "random", description="neighbours: tokens that stand near the same tokens in the training texts start alike; "

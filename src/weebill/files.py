@@ -105,12 +105,12 @@ def writing_together() -> Iterator[Callable[[Path], BinaryIO]]:
 
     def open_new(path: Path) -> BinaryIO:
         wanted.append(path)
-        path = path.resolve() if path.is_symlink() else path
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "a folder is there", str(path))
         if path.exists() and not path.is_file():  # a pipe or /dev/null is written to, never replaced
             files.append(path.open("wb"))
             return files[-1]
+        path = path.resolve() if path.is_symlink() else path
         made.extend(folder for folder in path.parents if not folder.exists())
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -121,23 +121,23 @@ def writing_together() -> Iterator[Callable[[Path], BinaryIO]]:
     try:
         yield open_new
         for file in files:
-            file.flush()
-            with suppress(OSError):  # a pipe cannot
-                os.fsync(file.fileno())  # else a machine that loses power may keep the name and not what is in it
             file.close()
+        for temporary in temporaries.values():
+            sync(temporary)  # else a machine that loses power may keep the new name and not what is in it
         for path, temporary in temporaries.items():
             temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
             temporary.replace(path)
     except OSError as error:
-        raise ArtifactError(f"{', '.join(map(str, wanted))}: expected a place to write, got: {error}; make room, or "
-                            f"choose another one") from error  # fmt: skip
+        more = f" and {len(wanted) - 3:,} more" if len(wanted) > 3 else ""
+        raise ArtifactError(f"{', '.join(map(str, wanted[:3]))}{more}: expected a place to write, got: {error}; make "
+                            f"room, or choose another one") from error  # fmt: skip
     finally:
         for file in files:
             with suppress(OSError):  # what is left in its buffer may not fit either
                 file.close()
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
-        for folder in made:
+        for folder in sorted(made, key=lambda folder: -len(folder.parts)):
             with suppress(OSError):  # which is not empty when all went well
                 folder.rmdir()
 
@@ -150,7 +150,8 @@ def write_together(bodies: Mapping[Path, bytes]) -> None:
     """
     with writing_together() as open_new:
         for path, body in bodies.items():
-            open_new(path).write(body)
+            with open_new(path) as file:
+                file.write(body)
 
 
 def sync(path: Path) -> None:

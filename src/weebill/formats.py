@@ -26,7 +26,7 @@ _NAMED = {
     "rasa": (".yml", ".yaml"),
     "conll": (".conll", ".conllu", ".bio", ".iob", ".iob2"),
     "spacy": (".py",),
-    "table": (".csv", ".tsv"),
+    "table": (".csv",),
 }  # what a file's ending says of its format, "spans" only when written
 
 
@@ -233,7 +233,7 @@ def write(path: Path, items: Iterable[Item], format: str, losses: Losses) -> Non
         case "spacy":
             write_lines_whole(path, spacy_tuples.spacy_lines(rows, losses, path.name.removesuffix(".gz")))
         case "table":
-            write_lines_whole(path, tables.table_lines(rows, losses, path.name.removesuffix(".gz")))
+            write_lines_whole(path, tables.table_lines(rows, losses))
         case "massive":
             write_lines_whole(path, json_lines.massive_lines(rows, losses))
         case _:

@@ -143,7 +143,7 @@ class Guard:
 
 
 class _ClientGone(Exception):
-    """The client closed the connection before its request was whole, or its answer there."""
+    """The client closed the connection before its request was whole."""
 
 
 async def _read_body(receive: Receive, limit: int) -> tuple[bytes, int]:

@@ -10,7 +10,7 @@ from weebill.errors import DataError
 from weebill.files import numbered_lines, write_lines_whole
 from weebill.interchange import Losses, short
 from weebill.schema import ScoredPair
-from weebill.tables import is_table
+from weebill.tables import holds_table
 from weebill.word_files import is_conll
 
 STS_COLUMNS = 7  # genre, file, year, id, score, sentence1, sentence2; some rows carry more
@@ -132,6 +132,8 @@ def is_pair_file(path: Path) -> bool:
     Raises:
         DataError: the file is missing, empty or not UTF-8.
     """
+    if path.name.endswith(".spacy") or holds_table(path):
+        return False
     kind, first = _kind(path), next(numbered_lines(path))[1]
     if kind == "jsonl":
         try:
@@ -141,8 +143,6 @@ def is_pair_file(path: Path) -> bool:
         if isinstance(row, list):
             return not any(isinstance(value, dict) for value in row)  # as spaCy's tuples have
         return isinstance(row, dict) and not {"text", "utt"} & set(row)
-    if is_table(first):
-        return False
     return kind == "csv" or ("\t" in first and not first.startswith(("{", "[")) and not is_conll(path))
 
 

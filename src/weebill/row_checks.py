@@ -10,7 +10,8 @@ from weebill.interchange import Row, Span
 from weebill.schema import ModelTokenizer
 from weebill.tags import is_inside_word
 
-UNREAD_KEYS = frozenset({"label", "labels", "category", "class", "entities", "cats", "tags"})  # of other tools
+INTENT_KEYS = ("label", "labels", "category", "class", "cats")  # of other tools
+ENTITY_KEYS = ("entities", "labels", "tags")
 _SPACES = "\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\u0085\t\n\r\x0b\x0c"
 _HIDDEN = "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 ODD_SPACE = re.compile(f"[{_SPACES}]")
@@ -51,9 +52,9 @@ class RowChecks:
                 add("label-white-space", row, f"intent {intent!r}")
         if row.intents is None:
             add("no-intent", row)
-        if row.intents is None and row.spans is None:
-            for key in UNREAD_KEYS & row.extra.keys():
-                add("unread-key", row, f"key {key!r} of rows without intent and spans")
+        unread = (row.intents is None, INTENT_KEYS, "intent"), (row.spans is None, ENTITY_KEYS, "spans")
+        for key, what in ((key, what) for missing, keys, what in unread if missing for key in keys if key in row.extra):
+            add("unread-key", row, f"key {key!r} of rows without {what}")
         if row.spans is None:
             add("no-entities", row)
         elif row.spans:

@@ -18,6 +18,7 @@ from weebill.errors import ConfigError, DataError
 from weebill.formats import read_utterances
 from weebill.pairs import is_pair_file, read_pairs
 from weebill.schema import ScoredPair
+from weebill.tables import holds_table
 
 T = TypeVar("T")
 TEXT_LOSSES = ("distillation", "masked_lm")
@@ -151,6 +152,8 @@ def read_mix(recipe: config.PretrainRecipe, data_root: Path) -> Mix:
             mix.add_texts(spec, (u.text for u in read_utterances(path, spec.format, split)))
         elif spec.neighbours:
             mix.add_pairs(spec, _neighbours(path))
+        elif format is None and holds_table(path):
+            mix.add_texts(spec, (u.text for u in read_utterances(path, "table")))
         elif path.is_dir() or (format is None and not is_pair_file(path)):
             mix.add_texts(spec, texts_of(path, spec.sentences))
         else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from weebill import formats
 from weebill.errors import ConfigError, DataError
-from weebill.files import write_together
+from weebill.files import writing_together
 from weebill.interchange import Losses, Row
 from weebill.json_lines import json_rows, spans_object
 from weebill.pairs import utterances_only
@@ -128,9 +128,10 @@ def _groups(data: SplitData, group_by: str) -> list[Hashable]:
 
 def _write(data: SplitData, files: Sequence[tuple[Path, str, Sequence[int]]]) -> None:
     """Write each (file, split, rows); all files or none."""
-    bodies = {}
-    for file, split, rows in files:
-        formats.refuse_overwriting("--output", file, data.source, data.format)
-        lines = (json.dumps({**data.lines[row], "split": split}, ensure_ascii=False) + "\n" for row in rows)
-        bodies[file] = "".join(lines).encode()
-    write_together(bodies)
+    for path, _, _ in files:
+        formats.refuse_overwriting("--output", path, data.source, data.format)
+    with writing_together() as open_new:
+        for path, split, rows in files:
+            with open_new(path) as file:
+                lines = (json.dumps({**data.lines[row], "split": split}, ensure_ascii=False) + "\n" for row in rows)
+                file.writelines(line.encode() for line in lines)

@@ -1,4 +1,4 @@
-"""Tables of texts and intents, CSV or separated by tabs, with a header <-> rows. Has no place for entities.
+"""Tables of texts and intents with a header <-> rows: CSV, or separated by tabs. Has no place for entities.
 
 Columns are found by name: a text under one of TEXT_COLUMNS, an intent (empty = not annotated) under one of
 INTENT_COLUMNS; "id", "split" and "lang" where they are. Other columns are kept as a row's extra.
@@ -8,6 +8,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from weebill.errors import DataError
 from weebill.files import numbered_lines
@@ -15,72 +16,86 @@ from weebill.interchange import Losses, OnError, Row, report_or_raise, short
 
 TEXT_COLUMNS = ("text", "utterance", "query", "sentence")
 INTENT_COLUMNS = ("intent", "label", "category")
+_PAIRED = frozenset((*TEXT_COLUMNS, "answer", "question", "anchor", "positive", "negative", "paraphrase", "passage"))
 _WRITTEN = ("text", "intent", "id", "split", "lang")
 
 
+def holds_table(path: Path) -> bool:
+    """Return whether a file begins with the header of a table."""
+    return path.is_file() and is_table(next((line for _, line in numbered_lines(path, "replace") if line.strip()), ""))
+
+
 def is_table(first_line: str) -> bool:
-    """Return whether a line is the header of a table: it names a column of texts and one of intents.
+    """Return whether a line is the header of a table: it names one column of texts, pairs have two, and one of intents.
 
     Example:
-        >>> is_table("text,label"), is_table('"id"\\t"utterance"\\t"intent"'), is_table("sentence1,sentence2,score")
+        >>> is_table("text,label"), is_table("id\\tutterance\\tintent"), is_table("query,answer,label")
         (True, True, False)
     """
-    names = _names(first_line)
-    return bool(names & set(TEXT_COLUMNS)) and bool(names & set(INTENT_COLUMNS))
-
-
-def _names(line: str) -> set[str]:
     try:
-        return {name.strip().lower() for name in next(csv.reader([line], delimiter=_delimiter(line)), [])}
+        names = _names(first_line)
     except csv.Error:
-        return set()
+        return False
+    return len(_PAIRED.intersection(names)) == 1 and bool({*TEXT_COLUMNS} & {*names} and {*INTENT_COLUMNS} & {*names})
 
 
-def _delimiter(header: str) -> str:
-    return "\t" if "\t" in header else ","
+def _names(header: str) -> list[str]:
+    return [name.strip().lower() for name in next(_fields([header], header), [])]
+
+
+def _fields(lines: Iterable[str], header: str) -> Any:
+    """Return a reader of fields; those parted by tabs have no quotes, as in other files of that kind."""
+    if "\t" in header:
+        return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return csv.reader(lines, delimiter=";" if ";" in header and "," not in header else ",", strict=True)
 
 
 def read_table(path: Path, on_error: OnError) -> Iterator[Row]:
     """Yield the rows of a table; blank lines are skipped."""
     lines = numbered_lines(path, "replace" if on_error else "strict")
-    header = next((line for _, line in lines), "")
-    names = [name.strip().lower() for name in next(csv.reader([header], delimiter=_delimiter(header)), [])]
-    text, intent = (next((n for n in known if n in names), "") for known in (TEXT_COLUMNS, INTENT_COLUMNS))
-    if not text or not intent:
-        raise DataError(f"{path}:1: expected a header with a column of texts ({', '.join(TEXT_COLUMNS)}) and one of "
+    above, header = next(((number, line) for number, line in lines if line.strip()), (1, ""))
+    where = f"{path}:{above}"
+    if not is_table(header):
+        raise DataError(f"{where}: expected a header with a column of texts ({', '.join(TEXT_COLUMNS)}) and one of "
                         f"intents ({', '.join(INTENT_COLUMNS)}), got {short(header)}; name the columns")  # fmt: skip
-    reader = csv.reader((line + "\n" for _, line in lines), delimiter=_delimiter(header), strict=True)
-    try:
-        for fields in reader:
-            if not any(fields):
-                continue
-            where = f"{path}:{reader.line_num + 1}"
-            if len(fields) != len(names):
-                error = DataError(f"{where}: expected {len(names)} fields, as the header has, got {len(fields)}; put a "
-                                  f"text with a separator in quotes")  # fmt: skip
-                report_or_raise(error, on_error)
-                continue
-            found = dict(zip(names, fields, strict=True))
-            said, label = found.pop(text), found.pop(intent)
-            id, split, lang = (found.pop(name, "") for name in ("id", "split", "lang"))
-            extra = {name: cell for name, cell in found.items() if cell}
-            yield Row(said, (label,) if label else None, None, id, split or None, lang or None, extra, where)
-    except csv.Error as broken:
-        raise DataError(f"{path}:{reader.line_num + 1}: expected a table with CSV quoting, got {broken}; correct the "
-                        f"quotes") from broken  # fmt: skip
+    names = _names(header)
+    if len(set(names)) < len(names):
+        raise DataError(f"{where}: expected columns of different names, got {short(header)}; rename or remove one")
+    text, intent = (next(n for n in known if n in names) for known in (TEXT_COLUMNS, INTENT_COLUMNS))
+    reader = _fields((line + "\n" for _, line in lines), header)
+    while True:
+        where = f"{path}:{above + reader.line_num + 1}"  # where the row begins; quoted fields may go over several lines
+        try:
+            fields = next(reader, None)
+        except csv.Error as broken:
+            raise DataError(f"{where}: expected fields with CSV quoting, got {broken} in the row that begins here; "
+                            f"correct the quotes") from broken  # fmt: skip
+        if fields is None:
+            return
+        if not any(fields):
+            continue
+        if len(fields) != len(names):
+            error = DataError(f"{where}: expected {len(names)} fields, as the header has, got {len(fields)}; put a "
+                              f"text with a separator in quotes")  # fmt: skip
+            report_or_raise(error, on_error)
+            continue
+        found = dict(zip(names, fields, strict=True))
+        said, label = found.pop(text), found.pop(intent)
+        id, split, lang = (found.pop(name, "") for name in ("id", "split", "lang"))
+        extra = {name: cell for name, cell in found.items() if cell}
+        yield Row(said, (label,) if label else None, None, id, split or None, lang or None, extra, where)
 
 
-def table_lines(rows: Iterable[Row], losses: Losses, name: str) -> Iterator[str]:
-    """Yield the lines of a table, CSV unless the name ends in .tsv; entities go to `losses`."""
-    yield _line(_WRITTEN, name)
+def table_lines(rows: Iterable[Row], losses: Losses) -> Iterator[str]:
+    """Yield the lines of a table in CSV; entities go to `losses`."""
+    yield _line(_WRITTEN)
     for row in rows:
         if row.spans is not None:
             losses.add("entities of a row left out" if row.spans else "that a row has no entities", row.source)
-        intent = row.intents[0] if row.intents else ""
-        yield _line((row.text, intent, row.id, row.split or "", row.lang or ""), name)
+        yield _line((row.text, row.intents[0] if row.intents else "", row.id, row.split or "", row.lang or ""))
 
 
-def _line(fields: Iterable[str], name: str) -> str:
+def _line(fields: Iterable[str]) -> str:
     line = io.StringIO()
-    csv.writer(line, delimiter="\t" if name.endswith(".tsv") else ",", lineterminator="\n").writerow(fields)
+    csv.writer(line, lineterminator="\n").writerow(fields)
     return line.getvalue()
