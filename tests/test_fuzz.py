@@ -38,6 +38,7 @@ SEEDS = {
     b'[{"start": 3, "end": 7, "value": "nine", "entity": "time"}]}]}}',
     "format-spacy": b'[["at nine", {"entities": [[3, 7, "time"]], "cats": {"alarm": 1.0}}]]',
     "format-spacy-py": b'TRAIN = [("at nine", {"entities": [(3, 7, "time")], "cats": {"alarm": 1.0}})]\n',
+    "format-table": b'text,label,split\n"at nine, please",alarm,train\nhi,,dev\n',
     "pairs-tsv": b"a dog\tone dog\t0.9\na cat\tthe sea\t0.1\n",
     "pairs-jsonl": b'{"anchor": "a dog", "positive": "one dog", "negative": "the sea"}\n',
     "grammar": b"slots: {city: [Rome, /2/ New York]}\nintents:\n  go: ['take me to {city} [please]', '<x> (a|b)']\n"

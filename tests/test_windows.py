@@ -88,10 +88,10 @@ def nlu():
 
 def test_windows_say_nearly_what_one_pass_says(nlu):
     """The same weights with 24 and with 64 tokens at once, on texts that have about 50."""
-    rows = [u.text for u in templates.generate(400)[1]]
+    rows = [u.text for u in templates.generate(4_000)[1]]
     joined = [" and then ".join(rows[i : i + 4]) for i in range(0, len(rows), 4)]
     texts = [text for text in joined if 40 < len(TOKENIZER.encode(text).token_ids) <= 64]
-    assert len(texts) >= 10
+    assert len(texts) >= 100  # of fifteen, chance decides
     scores = {}
     for policy in ("window", "truncate"):
         short = weebill.load(on_overflow=policy)
