@@ -362,7 +362,10 @@ def test_the_model_that_comes_along_is_exported_by_its_name(tmp_path):
     rows = templates.generate()[1][:20]
     assert export_tiktoken("tiny", tmp_path / "tiktoken", ["wake me up at nine am"]).ok
     assert export_sentence_transformers("tiny", tmp_path / "st", [u.text for u in rows]).ok
-    assert export_onnx("tiny", tmp_path / "onnx", rows).ok  # in float32, what int8 stood for
+    report = export_onnx("tiny", tmp_path / "onnx", rows)
+    assert report.ok  # in float32, what int8 stood for
+    sizes = next(check for check in report.checks if check.name == "size of the weights")
+    assert sizes.exported > 3 * sizes.original > 3_000_000
     shipped, exported = weebill.load(), weebill.load(tmp_path / "onnx")
     assert np.abs(shipped.embed([u.text for u in rows]) - exported.embed([u.text for u in rows])).max() < 1e-5
     assert (tmp_path / "onnx" / "model.onnx").stat().st_size > 3 * 2**20

@@ -18,7 +18,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weebill.artifact import Graph, check_output, decoding_version, find_model, read_model, write_model
+from weebill.artifact import (
+    GRAPH,
+    Graph,
+    check_output,
+    decoding_version,
+    find_model,
+    has_graph_alone,
+    read_model,
+    write_model,
+)
 from weebill.backend import OnnxBackend
 from weebill.bpe import SPLIT_PATTERNS
 from weebill.data import batches_by_length
@@ -132,7 +141,8 @@ def export_onnx(
     if scored:
         checks += _score(original, exported, utterances, LARGEST_LOSS if int8 else None)
     checks += _measure(original, exported, texts)
-    weights_bytes = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    held = [folder / GRAPH] if has_graph_alone(folder) else folder.rglob("*.safetensors")
+    weights_bytes = sum(path.stat().st_size for path in held)
     checks.append(Check("size of the weights", "bytes", len(body), weights_bytes))
     report = ExportReport(f"ONNX, {'int8' if int8 else 'float32'}", len(texts), checks)
     if report.ok:
