@@ -152,6 +152,22 @@ def test_similarity_distillation_equals_a_loop():
     assert got.item() == pytest.approx(total / 7, abs=1e-5)
 
 
+def test_similarities_are_as_exact_under_autocast():
+    student, teacher = _rows(0, count=16, dim=64), _rows(1, count=16, dim=64)
+    groups, scores = torch.arange(16), torch.linspace(0, 1, 16)
+    calls = [
+        lambda: losses.similarity_distillation_loss(student, teacher, 0.05),
+        lambda: losses.in_batch_negatives_loss(student, teacher, groups, groups, temperature=0.05),
+        lambda: losses.batch_triplet_loss(student, teacher, groups, groups, margin=0.3, temperature=0.05),
+        lambda: losses.cosent_loss(student, teacher, scores, temperature=0.05),
+        lambda: losses.triplet_loss(student, teacher, teacher.flip(0), margin=0.3),
+    ]
+    for call in calls:
+        expected = call()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert call().item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_masked_lm_loss_equals_torch():
     logits, targets = _rows(0, 4, 9), torch.tensor([1, 0, 8, 3])
     assert torch.allclose(losses.masked_lm_loss(logits, targets), torch.nn.CrossEntropyLoss()(logits, targets))

@@ -94,7 +94,7 @@ def _windowed_batches(
     for start in range(0, len(texts), batch_size * WINDOW_BATCHES):
         rows = order[start : start + batch_size * WINDOW_BATCHES]
         window = tokenizer.encode_batch([texts[i] for i in rows], max_length=max_seq_len)
-        by_tokens = np.argsort(-window.attention_mask_BT.sum(axis=1), kind="stable")
+        by_tokens = np.argsort(-window.lengths_B, kind="stable")
         for first in range(0, len(rows), batch_size):
             chosen = by_tokens[first : first + batch_size]
             yield rows[chosen], window.select(chosen)

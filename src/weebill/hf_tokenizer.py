@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from weebill.counting import well_formed
 from weebill.errors import ArtifactError, MissingExtraError, WeebillError
 from weebill.files import write_whole
 from weebill.model_files import parse_json
+from weebill.packed_encoder import pack
 from weebill.schema import EncodedBatch, Encoding, ModelTokenizer
 from weebill.tokenizer import Tokenizer
 from weebill.tokenizer_checks import check_texts, room_for_text
@@ -77,9 +76,7 @@ class HuggingFaceTokenizer:
         return self._framed(text, found, max_length)
 
     def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> EncodedBatch:
-        """Return texts as one rectangle, padded on the right to the longest; it knows which were truncated.
-
-        Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
+        """Return the tokens of many texts, each as by `encode`; the batch pads them when its rectangle is asked for.
 
         Raises:
             ConfigError: texts is one str, or max_length has no room for [CLS] and [SEP].
@@ -89,13 +86,8 @@ class HuggingFaceTokenizer:
         with _library_errors("the tokenizer", "texts that it reads"):
             found = self._inner.encode_batch(texts, add_special_tokens=False)
         encodings = [self._framed(text, one, max_length) for text, one in zip(texts, found, strict=True)]
-        lengths_B = np.array([len(encoding.token_ids) for encoding in encodings], np.int64)
-        attention_mask_BT = np.arange(lengths_B.max(initial=0)) < lengths_B[:, None]
-        input_ids_BT = np.full(attention_mask_BT.shape, self.pad_id, dtype=np.int64)
-        for input_ids_T, encoding in zip(input_ids_BT, encodings, strict=True):
-            input_ids_T[: len(encoding.token_ids)] = encoding.token_ids
         truncated = {i: e.dropped_tokens for i, e in enumerate(encodings) if e.dropped_tokens}
-        return EncodedBatch(input_ids_BT, attention_mask_BT, encodings, truncated)
+        return EncodedBatch([pack(e.token_ids) for e in encodings], self.pad_id, encodings, truncated)
 
     def save(self, folder: Path, max_length: int | None = None) -> None:
         """Write tokenizer.json and tokenizer_config.json, which Hugging Face libraries load with the same ids.

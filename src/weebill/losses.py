@@ -213,7 +213,9 @@ def matryoshka(loss: Callable[..., Tensor], embeddings: Sequence[Tensor], dims: 
 
 
 def _cosine_similarities(a_ND: Tensor, b_MD: Tensor) -> Tensor:
-    return F.normalize(a_ND, dim=-1) @ F.normalize(b_MD, dim=-1).T
+    # in full precision: divided by a small temperature, what bf16 rounds off would be much
+    with torch.autocast(a_ND.device.type, enabled=False):
+        return F.normalize(a_ND, dim=-1) @ F.normalize(b_MD, dim=-1).T
 
 
 def _positives_and_negatives(group_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,8 @@ from weebill.counting import SAFE_SPACE, UNSAFE_SPACE, blocks_of, well_formed
 from weebill.memory import Memory, Promises
 from weebill.merge_table import MergeTable
 from weebill.normalize import normalize
+from weebill.schema import ID_BYTES
 
-ID_BYTES = 4
 MEMORY_BYTES = 64 * 2**20  # of the largest of three memories; the others have a half and a quarter
 LONG_CHARACTERS = 2_000  # from here on a chunk's pretokens are merged together
 SLICE_CHARACTERS = 500_000  # of texts encoded together; what is new in them fits into the memories

@@ -8,6 +8,7 @@ L tag classes · H heads · K head dimension · N any flat list.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 OUT_OF_SCOPE = "out_of_scope"
+ID_BYTES = 4  # of a packed token id, an int32 in this machine's byte order
 SEVERAL_FROM = 0.5  # probability from which an intent is read beside others, where a text may have several
 Overflow = Literal["window", "truncate", "error"]  # what becomes of a text with more tokens than a model reads
 
@@ -113,26 +115,50 @@ class Encoding:
         return f"Encoding({self.token_ids}, {self.offsets}, {self.dropped_tokens})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EncodedBatch:
-    """Texts tokenized, truncated and padded to a rectangle; the only thing a backend sees.
+    """Texts tokenized and truncated, and padded on the right to a rectangle when that is asked for.
 
-    `input_ids_BT` int64; `attention_mask_BT` bool, True = real token; `encodings` holds the unpadded rows; `truncated`
-    has those that were truncated, and how many tokens each lost.
+    `packed` holds each text's token ids, ID_BYTES each; `encodings` the same with offsets; `truncated` has those that
+    were truncated, and how many tokens each lost.
     """
 
-    input_ids_BT: npt.NDArray[np.int64]
-    attention_mask_BT: npt.NDArray[np.bool_]
+    packed: Sequence[bytes]
+    pad_id: int
     encodings: Sequence[Encoding]
     truncated: Mapping[int, int] = field(default_factory=dict)
 
+    @cached_property
+    def lengths_B(self) -> npt.NDArray[np.int32]:
+        """Tokens of each text."""
+        return np.fromiter(map(len, self.packed), np.int32, len(self.packed)) // ID_BYTES
+
+    @cached_property
+    def input_ids_BT(self) -> npt.NDArray[np.int64]:
+        """Token ids, as long as the longest text."""
+        if len(self.packed) == 1:
+            return np.frombuffer(self.packed[0], np.int32).astype(np.int64)[None]
+        ids_BT = np.zeros((len(self.packed), self.lengths_B.max(initial=0)), np.int64)  # np.full would write it all
+        if self.pad_id:
+            ids_BT += self.pad_id
+        for ids_T, packed in zip(ids_BT, self.packed, strict=True):
+            ids_T[: len(packed) // ID_BYTES] = np.frombuffer(packed, np.int32)
+        return ids_BT
+
+    @cached_property
+    def attention_mask_BT(self) -> npt.NDArray[np.bool_]:
+        """True where a token is real, False where it is padding."""
+        if len(self.packed) == 1:
+            return np.ones(self.input_ids_BT.shape, bool)
+        mask_BT: npt.NDArray[np.bool_] = np.arange(self.lengths_B.max(initial=0)) < self.lengths_B[:, None]
+        return mask_BT
+
     def select(self, rows: npt.NDArray[np.int64]) -> "EncodedBatch":
         """Return some rows, padded to the longest of them."""
-        mask_BT = self.attention_mask_BT[rows]
-        longest = int(mask_BT.sum(axis=1).max(initial=0))
-        encodings = [self.encodings[i] for i in rows.tolist()]
-        truncated = {i: self.truncated[row] for i, row in enumerate(rows.tolist()) if row in self.truncated}
-        return EncodedBatch(self.input_ids_BT[rows, :longest], mask_BT[:, :longest], encodings, truncated)
+        numbers = rows.tolist()
+        truncated = {i: self.truncated[row] for i, row in enumerate(numbers) if row in self.truncated}
+        return EncodedBatch([self.packed[i] for i in numbers], self.pad_id, [self.encodings[i] for i in numbers],
+                            truncated)  # fmt: skip
 
 
 class ModelTokenizer(Protocol):

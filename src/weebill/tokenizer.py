@@ -19,8 +19,8 @@ from weebill.counting import count_pretokens, well_formed
 from weebill.errors import ConfigError, DataError
 from weebill.normalize import check_normalizers, normalize
 from weebill.offsets import Offsets, ascii_offsets, edges, token_offsets
-from weebill.packed_encoder import ID_BYTES, PackedEncoder, pack, unpack
-from weebill.schema import EncodedBatch, Encoding
+from weebill.packed_encoder import PackedEncoder, pack, unpack
+from weebill.schema import ID_BYTES, EncodedBatch, Encoding
 from weebill.tokenizer_checks import check_dropout, check_texts, check_training, room_for_text
 
 MANY_IDS = 100  # from here on numpy makes a list of them sooner
@@ -301,30 +301,24 @@ class Tokenizer:
         return self._encoding(text, framed, dropped)
 
     def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> EncodedBatch:
-        """Return texts as one rectangle, padded on the right to the longest; it knows which were truncated.
-
-        Shape: input_ids_BT int64, attention_mask_BT bool (True = real)
+        """Return the tokens of many texts, each as by `encode`; the batch pads them when its rectangle is asked for.
 
         Raises:
             ConfigError: texts is one str, or max_length has no room for [CLS] and [SEP].
         """
         check_texts(texts)
         if len(texts) == 1:  # as below, in a third of the time
-            framed, dropped = self._frame(self._encoder.encode(texts[0]), max_length)
-            ids_1T = np.frombuffer(framed, np.int32).astype(np.int64)[None]
-            return EncodedBatch(ids_1T, np.ones(ids_1T.shape, bool), [self._encoding(texts[0], framed, dropped)],
-                                {0: dropped} if dropped else {})  # fmt: skip
-        rows = [self._frame(packed, max_length) for packed in self._encoder.encode_all(texts)]
-        lengths_B = np.array([len(framed) // ID_BYTES for framed, _ in rows], np.int32)
-        longest = int(lengths_B.max(initial=0))
-        attention_mask_BT = np.arange(longest, dtype=np.int32) < lengths_B[:, None]
-        input_ids_BT = np.zeros((len(rows), longest), dtype=np.int64)  # which np.full would write, not just reserve
-        if self.pad_id:
-            input_ids_BT += self.pad_id
-        for input_ids_T, (framed, _) in zip(input_ids_BT, rows, strict=True):
-            input_ids_T[: len(framed) // ID_BYTES] = np.frombuffer(framed, np.int32)
-        truncated = {} if max_length is None else {i: dropped for i, (_, dropped) in enumerate(rows) if dropped}
-        return EncodedBatch(input_ids_BT, attention_mask_BT, _Encodings(self._encoding, list(texts), rows), truncated)
+            framed, lost = self._frame(self._encoder.encode(texts[0]), max_length)
+            return EncodedBatch([framed], self.pad_id, [self._encoding(texts[0], framed, lost)],
+                                {0: lost} if lost else {})  # fmt: skip
+        packed: list[bytes] = []
+        dropped: dict[int, int] = {}
+        for row, ids in enumerate(self._encoder.encode_all(texts)):
+            framed, lost = self._frame(ids, max_length)
+            packed.append(framed)
+            if lost:
+                dropped[row] = lost
+        return EncodedBatch(packed, self.pad_id, _Encodings(self._encoding, list(texts), packed, dropped), dropped)
 
     def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
         """Return the text of token ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD.
@@ -393,16 +387,20 @@ class Tokenizer:
 
 
 class _Encodings(Sequence[Encoding]):
-    """The encodings of a batch, each made when it is first asked for: of many batches only the rectangle is wanted."""
+    """The encodings of a batch, each made when it is first asked for: of many batches only the ids are wanted."""
 
     def __init__(
-        self, make: Callable[[str, bytes, int], Encoding], texts: Sequence[str], rows: Sequence[tuple[bytes, int]]
+        self,
+        make: Callable[[str, bytes, int], Encoding],
+        texts: Sequence[str],
+        packed: Sequence[bytes],
+        dropped: Mapping[int, int],
     ):
-        self._make, self._texts, self._rows = make, texts, rows
+        self._make, self._texts, self._packed, self._dropped = make, texts, packed, dropped
         self._made: dict[int, Encoding] = {}
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._packed)
 
     @overload
     def __getitem__(self, row: int) -> Encoding: ...
@@ -413,7 +411,7 @@ class _Encodings(Sequence[Encoding]):
             return [self[i] for i in range(*row.indices(len(self)))]
         number = range(len(self))[row]
         if number not in self._made:
-            self._made[number] = self._make(self._texts[number], *self._rows[number])
+            self._made[number] = self._make(self._texts[number], self._packed[number], self._dropped.get(number, 0))
         return self._made[number]
 
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from weebill.packed_encoder import pack
 from weebill.schema import EncodedBatch, Encoding, ModelOutput, ModelTokenizer
 
 Range = tuple[int, int]
@@ -46,6 +47,7 @@ class Windows:
     def __init__(self, tokenizer: ModelTokenizer, text: str, max_seq_len: int):
         self.whole = tokenizer.encode(text)
         self._before, self._after = tokenizer.frame
+        self._pad_id = tokenizer.pad_id
         frame = len(self._before) + len(self._after)
         self.ranges = window_ranges(len(self.whole.token_ids) - frame, max_seq_len - frame)
         self.owned = owned_ranges(self.ranges)
@@ -65,13 +67,11 @@ class Windows:
         encodings = self.encodings()
         for start in range(0, len(encodings), batch_size):
             chosen = encodings[start : start + batch_size]
-            ids_BT = np.array([encoding.token_ids for encoding in chosen], dtype=np.int64)
-            yield EncodedBatch(ids_BT, np.ones(ids_BT.shape, dtype=bool), chosen)
+            yield EncodedBatch([pack(encoding.token_ids) for encoding in chosen], self._pad_id, chosen)
 
     def whole_batch(self) -> EncodedBatch:
         """Return the whole text as a batch of one, longer than the model reads: what `merge` is the output of."""
-        ids_1T = np.array([self.whole.token_ids], dtype=np.int64)
-        return EncodedBatch(ids_1T, np.ones(ids_1T.shape, dtype=bool), [self.whole])
+        return EncodedBatch([pack(self.whole.token_ids)], self._pad_id, [self.whole])
 
     def merge(self, outputs: Sequence[ModelOutput], several_intents: bool = False) -> ModelOutput:
         """Return what the windows, in order, say of the whole text, as if one pass had read it.
