@@ -78,7 +78,7 @@ FLOORS = [
     {"sources", "mining", "teacher", "bert", "provenance", "ledger"},
     {"lessons"},
     {"sent_transformer", "heads", "losses", "freezing", "checkpoint"},
-    {"multitask"},
+    {"multitask", "shrinking"},
     {"backend"},
     {"predictor", "onnx_graph", "features"},
     {"evaluate", "evaluate_pairs", "verification", "joint_teacher", "batching", "neighbours"},

@@ -323,6 +323,16 @@ class DistillLoss(LabelLoss):
     )
 
 
+class ShrinkConfig(Section):
+    """A smaller start: what the embeddings of the training texts miss least is left out, before training."""
+
+    num_layers: int | None = Field(None, ge=1, description="layers that stay; default: all")
+    ffn_dim: int | None = Field(None, ge=8, description="units of each layer's feed-forward part; default: all")
+    vocab_size: int | None = Field(
+        None, ge=260, description="tokens, those that the training texts have most; default: all"
+    )
+
+
 class Recipe(Section):
     """What all kinds of recipe share."""
 
@@ -339,11 +349,14 @@ class Recipe(Section):
         "random", description="neighbours: tokens that stand near the same tokens in the training texts start alike; "
         "teacher (pretrain): each token starts as the teacher's embedding of its text"
     )  # fmt: skip
+    shrink: ShrinkConfig = ShrinkConfig()
     encoder: EncoderConfig = EncoderConfig()
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
-    def _words_start_once(self) -> "Recipe":
+    def _start_fits(self) -> "Recipe":
+        if self.start is None and self.shrink != ShrinkConfig():
+            raise ValueError("shrink makes a start smaller, so it needs one; name a start, or leave [shrink] out")
         if self.start is not None and self.word_embeddings == "neighbours":
             raise ValueError("start brings word embeddings of its own, so word_embeddings must not be neighbours")
         if self.word_embeddings == "teacher" and "teacher" not in type(self).model_fields:

@@ -4,13 +4,14 @@ Trains nothing and reads no byte-level BPE; that is what tokenizer.py does. `loa
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from weebill.counting import well_formed
-from weebill.errors import ArtifactError, MissingExtraError, WeebillError
+from weebill.errors import ArtifactError, ConfigError, MissingExtraError, WeebillError
 from weebill.files import write_whole
 from weebill.model_files import parse_json
 from weebill.packed_encoder import pack
@@ -88,6 +89,35 @@ class HuggingFaceTokenizer:
         encodings = [self._framed(text, one, max_length) for text, one in zip(texts, found, strict=True)]
         truncated = {i: e.dropped_tokens for i, e in enumerate(encodings) if e.dropped_tokens}
         return EncodedBatch([pack(e.token_ids) for e in encodings], self.pad_id, encodings, truncated)
+
+    def needed_tokens(self) -> set[int]:
+        """Return the ids of tokens that must not be left out: special ones, and ASCII characters within a word or not.
+
+        Raises:
+            ConfigError: not a WordPiece, whose tokens alone can be left out without more ado.
+        """
+        kind = json.loads(self._inner.to_str())["model"]["type"]
+        if kind != "WordPiece":
+            raise ConfigError(f"expected a WordPiece tokenizer to leave out tokens of, got {kind}; leave out "
+                              f"shrink.vocab_size")  # fmt: skip
+        vocabulary: dict[str, int] = self._inner.get_vocab()
+        characters = {i for token, i in vocabulary.items() if re.fullmatch("(##)?[!-~]", token)}
+        return characters | {*self.special_tokens.values(), self._unknown_id}
+
+    def keep(self, token_ids: Sequence[int]) -> "HuggingFaceTokenizer":
+        """Return a tokenizer of some of this one's tokens, numbered anew in their order; see `needed_tokens`."""
+        new_id = {self._inner.id_to_token(token_id): i for i, token_id in enumerate(token_ids)}
+        value = json.loads(self._inner.to_str())
+        value["model"]["vocab"] = new_id
+        for added in value["added_tokens"]:
+            added["id"] = new_id[added["content"]]
+        frame = value["post_processor"]
+        for special in frame.get("special_tokens", {}).values():
+            special["ids"] = [new_id[token] for token in special["tokens"]]
+        for role in ("cls", "sep"):  # as an older kind of post-processor has them
+            if role in frame:
+                frame[role] = [frame[role][0], new_id[frame[role][0]]]
+        return HuggingFaceTokenizer(type(self._inner).from_str(json.dumps(value)), self._roles)
 
     def save(self, folder: Path, max_length: int | None = None) -> None:
         """Write tokenizer.json and tokenizer_config.json, which Hugging Face libraries load with the same ids.

@@ -10,11 +10,12 @@ from rich.progress import track
 
 from weebill.artifact import Heads, find_model, is_model_folder, read_model
 from weebill.bert import read_start
-from weebill.config import EncoderConfig, HeadsConfig, Recipe
+from weebill.config import EncoderConfig, HeadsConfig, Recipe, ShrinkConfig
 from weebill.cooccurrence import neighbour_vectors
 from weebill.errors import ConfigError
 from weebill.multitask import MultiTaskModel
 from weebill.sent_transformer import SentenceTransformer
+from weebill.shrinking import shrink
 from weebill.teacher import Vectors, fit_width
 from weebill.tokenizer import Tokenizer
 
@@ -30,7 +31,7 @@ def start_encoder(
     Args:
         recipe: what to start from.
         tokenizer: for an encoder of random weights; default: as the recipe says.
-        texts: whose words are counted, for `word_embeddings = "neighbours"`.
+        texts: of the training data; their words are counted for `word_embeddings = "neighbours"` and `shrink`.
         teacher: texts -> embeddings, for `word_embeddings = "teacher"`.
 
     Raises:
@@ -39,6 +40,8 @@ def start_encoder(
     if recipe.start is not None:
         wanted = recipe.encoder.model_dump(exclude_unset=True)
         encoder = SentenceTransformer.from_stored(read_start(recipe.start, wanted)).train()
+        if recipe.shrink != ShrinkConfig():
+            shrink(encoder, recipe.shrink, texts, recipe.seed)
     else:
         if tokenizer is None:
             tokenizer = (
