@@ -21,8 +21,9 @@
 #
 # Run on embedded data it takes a few minutes of one processor core. The embedded data are paraphrases written by a
 # small grammar: enough to see every effect, too little for an encoder you would want to keep. With STS-B and Quora
-# Question Pairs in a folder (`weebill data fetch stsb --output data`, then `qqp`, in the repository's folder), set
-# `WEEBILL_DATA=data` or write the path below, and the same cells run on those; what they gave is at the end.
+# Question Pairs in a folder (`weebill data fetch stsb --output data`, then `qqp` and, for the recipe at the end,
+# `massive`, in the repository's folder), set `WEEBILL_DATA=data` or write the path below, and the same cells run on
+# those; what they gave is at the end.
 
 # %%
 import os
@@ -325,8 +326,8 @@ show(trainable(base[0]["table"], base[0]["fixed"]))
 # %% [markdown]
 # The left picture is what is minimised, the middle one what we want: the Spearman correlation of cosine similarity
 # with the grades of dev pairs, whose wording training never saw. Spearman asks about order alone: are pairs graded
-# higher also closer? The right picture is the learning rate, which rises for a few steps and then follows half a
-# cosine down.
+# higher also closer? The right picture is the learning rate, after its warm-up: half a cosine
+# down.
 
 # %%
 display(Image(training_curves(base), width=900))
@@ -407,7 +408,7 @@ overlay("negatives of the whole batch", {"on": base, "off: each triplet has one"
 # AMP on by itself on a GPU and leaves it **off on CPU**. Here it is forced on, to see what it would do. The learning
 # curve is the same to within rounding. The time is another matter: a processor has such products or has not, and this
 # encoder is 64 wide, so that converting back and forth may cost what they save. Judge by the ratio that the cell
-# prints for your processor; we have seen both 0.7 and 1.2.
+# prints for your processor; we have seen 0.6 to 1.2.
 
 # %%
 _, with_amp, amp_seconds = run("training.precision=bf16")

@@ -106,7 +106,7 @@ for text in (" wake", "café", "\n"):
 # the pretokens always give the text back.
 
 # %%
-text = "It's 7:30 am,  wake me up! ☕"
+text = "IT'S 7:30 am,  wake me/us in 2026! ☕"
 print("the text:", text)
 for name in SPLIT_PATTERNS:
     pretokens = pretokenize(text, name)
@@ -114,8 +114,9 @@ for name in SPLIT_PATTERNS:
     print(f"{name}:    ", "|".join(pretokens))
 
 # %% [markdown]
-# GPT-4's pattern differs in the detail: it takes at most three digits at a time, lets any one character that is no
-# letter or digit stand before a word, and ignores the case of contractions. weebill takes either, or a pattern of
+# GPT-4's pattern differs in the detail, and all of it shows here: digits have no space before them and come at most
+# three at a time (" |202|6"), any one character that is no letter or digit may stand before a word ("/us"), and the
+# case of contractions does not count ("'S"). weebill takes either, or a pattern of
 # yours.
 #
 # ## 3. Counting pairs, and the merge loop
@@ -327,9 +328,9 @@ panels[0].legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Each doubling buys less than the one before, and a tokenizer is worth most on text like its own. (The grammar's
-# utterances repeat themselves far more than people do, so the left picture flatters the tokenizer that learned from
-# them.)
+# Every doubling buys something, in the end less and less (the table below), and a tokenizer is worth most on text like
+# its own. (The grammar's utterances repeat themselves far more than people do, so the left picture flatters the
+# tokenizer that learned from them.)
 #
 # What does it cost? Every token needs a row in the table of word embeddings, 64 numbers in weebill's default encoder,
 # and enough occurrences in training to learn it. Most tokens of a large vocabulary are rare:

@@ -233,7 +233,8 @@ BAD_INPUT = {
     "missing data": (["finetune", "massive", "--data-root", "absent", "--output", "out"], None,
                      "weebill data fetch massive --output absent"),
     "missing pairs": (["pretrain", "sts-qqp", "--data-root", "absent", "--output", "out"], None,
-                      "weebill data fetch stsb --output absent && weebill data fetch qqp --output absent"),
+                      "weebill data fetch stsb --output absent && weebill data fetch qqp --output absent && "
+                      "weebill data fetch massive --output absent"),
     "no model": (["parse", "data.jsonl", "hi"], SPAN, "expected a weebill model folder, got a file"),
     "no model to embed": (["embed", "absent", "hi"], None, "got nothing there"),
     "no model to verify": (["verify", "absent"], None, "got nothing there"),

@@ -71,7 +71,7 @@ def _check_paths(recipe: AnyRecipe, root: Path) -> None:
         raise ConfigError("data: expected both train and dev, or neither for the embedded data, got only one of them; "
                           "name the other too")  # fmt: skip
     train = (source if isinstance(source, str) else source.path for source in recipe.data.train)
-    names = [name.partition("#")[0] for name in (*train, recipe.data.dev or "")]
+    names = [name.partition("#")[0] for name in (*train, recipe.data.dev or "", *recipe.data.tokenizer_texts)]
     missing = [name for name in dict.fromkeys(names) if name in FETCHED and not (root / name).exists()]
     if missing:
         files, fetched = (
