@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from weebill import config, pretraining, templates
+from weebill import config, pretraining, runs, templates
 from weebill.backend import TorchBackend
 from weebill.bpe_dropout import Redrawing
 from weebill.config import PretrainRecipe
@@ -323,6 +323,16 @@ def test_teacher_vectors_are_computed_once(tmp_path):
     assert 5001 < sum(calls) < 10000
     teacher_vectors(embed, "teacher 2", texts[:10], tmp_path, show_progress=False)
     assert calls[-1] == 10
+
+
+def test_a_teacher_reads_in_the_precision_of_the_run_and_keeps_the_two_apart(bert_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("WEEBILL_CACHE", str(tmp_path))
+    texts = ["wake me up at nine", "play some jazz", "what is the weather"]
+    exact, halved = (runs._teacher(str(bert_folder), precision)(texts) for precision in ("no", "bf16"))
+    apart = np.abs(exact.astype(np.float32) - halved).max()
+    assert 0 < apart < 0.1
+    assert len([*tmp_path.glob("teacher/*")]) == 2
+    assert np.array_equal(runs._teacher(str(bert_folder), "auto")(texts), exact)
 
 
 def test_a_teacher_of_another_width_needs_a_projection():

@@ -10,6 +10,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.markup import escape
 
@@ -123,14 +125,25 @@ def train_tokenizer(recipe: AnyRecipe, texts: Iterable[str], console: Console) -
         return Tokenizer.train(texts, recipe.vocab_size, normalizers=recipe.normalizers, progress=progress)
 
 
-def _teacher(path_or_name: str) -> Callable[[Sequence[str]], Vectors]:
-    """Return a function that embeds texts with the teacher, or reads what it embedded before."""
+def _teacher(path_or_name: str, precision: str) -> Callable[[Sequence[str]], Vectors]:
+    """Return a function that embeds texts with the teacher, or reads what it embedded before.
+
+    Where training is in bf16, so is the reading: of a large teacher it is the longer part of a run.
+    """
+    import torch
+
     from weebill.sent_transformer import SentenceTransformer
 
     stored = read_start(path_or_name, {})
     encoder = SentenceTransformer.from_stored(stored)
-    embed = partial(encoder.encode, show_progress=False)
-    return lambda texts: teacher_vectors(embed, model_fingerprint(stored), texts, cache_folder())
+    halved = precision == "bf16"
+
+    def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        with torch.autocast(encoder.word_embeddings.weight.device.type, torch.bfloat16, enabled=halved):
+            return encoder.encode(texts, show_progress=False)
+
+    named = model_fingerprint(stored) + (" bf16" if halved else "")
+    return lambda texts: teacher_vectors(embed, named, texts, cache_folder())
 
 
 def training_folder(output: Path) -> Path:
@@ -270,7 +283,7 @@ def run_pretrain(
 
     texts = partial(texts_with_words, recipe, mix.texts, data_root)
     tokenizer = tokenizer or train_tokenizer(recipe, texts(), console)
-    teacher = _teacher(recipe.teacher) if recipe.teacher else None
+    teacher = _teacher(recipe.teacher, recipe.training.precision) if recipe.teacher else None
     _run(recipe, output, [*mix.records(), *dev], tokenizer, console, resume,
          lambda display, checkpoint: pretrain(recipe, mix, dev, display, tokenizer, teacher, checkpoint, resume,
                                               texts()))  # fmt: skip
@@ -332,7 +345,7 @@ def run_distill(
     from weebill.distilling import distill
 
     teachers = [read_joint_teacher(folder) for folder in recipe.teachers]
-    sentence_teacher = _teacher(recipe.sentence_teacher) if recipe.sentence_teacher else None
+    sentence_teacher = _teacher(recipe.sentence_teacher, recipe.training.precision) if recipe.sentence_teacher else None
     texts = partial(texts_with_words, recipe, [u.text for lesson in lessons for u in lesson.utterances], data_root)
     tokenizer = tokenizer or train_tokenizer(recipe, texts(), console)
     inputs = [*(t.record() for t in teachers), *(lesson.record() for lesson in lessons), *dev]
