@@ -523,7 +523,7 @@ print(json.dumps(nlu("wake me up at nine am on friday").to_json(), indent=1))
 # ## On the real data
 #
 # What the same cells gave with `WEEBILL_DATA` set, on 3,000 training utterances of MASSIVE (English) and 600 of its dev
-# partition, in 182 seconds of processor time; recorded once, one seed:
+# partition, in 177 seconds of processor time; recorded once, one seed:
 #
 # | | embedded | MASSIVE |
 # |---|---|---|
@@ -534,7 +534,7 @@ print(json.dumps(nlu("wake me up at nine am on friday").to_json(), indent=1))
 # | joint model: intent accuracy | 92.95 % | 73.17 % |
 # | joint model: span F1 (strict) | 80.67 % | 41.41 % |
 # | joint model: exact match (strict) | 64.76 % | 37.00 % |
-# | intents with the head frozen, without its loss | 80.4 % | 16.5 % |
+# | intents with the head frozen, without its loss | 78.9 % | 17.0 % |
 # | exact match after six epochs, `layer_decay` 1 → 0.5 | 42.7 → 48.4 % | 23.3 → 22.7 % |
 # | most frequent error | spurious (90) | missed (209) |
 #
