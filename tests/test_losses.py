@@ -154,13 +154,11 @@ def test_similarity_distillation_equals_a_loop():
 
 def test_similarities_are_as_exact_under_autocast():
     student, teacher = _rows(0, count=16, dim=64), _rows(1, count=16, dim=64)
-    groups, scores = torch.arange(16), torch.linspace(0, 1, 16)
+    groups = torch.arange(16)
     calls = [
         lambda: losses.similarity_distillation_loss(student, teacher, 0.05),
         lambda: losses.in_batch_negatives_loss(student, teacher, groups, groups, temperature=0.05),
         lambda: losses.batch_triplet_loss(student, teacher, groups, groups, margin=0.3, temperature=0.05),
-        lambda: losses.cosent_loss(student, teacher, scores, temperature=0.05),
-        lambda: losses.triplet_loss(student, teacher, teacher.flip(0), margin=0.3),
     ]
     for call in calls:
         expected = call()

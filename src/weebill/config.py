@@ -329,7 +329,9 @@ class ShrinkConfig(Section):
     num_layers: int | None = Field(None, ge=1, description="layers that stay; default: all")
     ffn_dim: int | None = Field(None, ge=8, description="units of each layer's feed-forward part; default: all")
     vocab_size: int | None = Field(
-        None, ge=260, description="tokens, those that the training texts have most; default: all"
+        None,
+        ge=260,
+        description="tokens: of a BERT's those that the training texts have most, of weebill's the first; default: all",
     )
 
 

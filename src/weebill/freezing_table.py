@@ -133,6 +133,8 @@ def compare(
 def _num_layers(recipe: FinetuneRecipe) -> int:
     if recipe.start is None:
         return recipe.encoder.num_layers
+    if recipe.shrink.num_layers is not None:
+        return recipe.shrink.num_layers
     if is_model_folder(find_model(recipe.start)):
         return read_model(find_model(recipe.start), weights=False).config.num_layers
     return read_start(recipe.start, {}).config.num_layers

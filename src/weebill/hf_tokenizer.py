@@ -4,7 +4,6 @@ Trains nothing and reads no byte-level BPE; that is what tokenizer.py does. `loa
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,33 +89,48 @@ class HuggingFaceTokenizer:
         truncated = {i: e.dropped_tokens for i, e in enumerate(encodings) if e.dropped_tokens}
         return EncodedBatch([pack(e.token_ids) for e in encodings], self.pad_id, encodings, truncated)
 
-    def needed_tokens(self) -> set[int]:
-        """Return the ids of tokens that must not be left out: special ones, and ASCII characters within a word or not.
+    def tokens_to_keep(self, vocab_size: int, counts: Sequence[int]) -> list[int]:
+        """Return the ids of the tokens that a smaller vocabulary has: those that texts have most, and what any needs.
+
+        That is special and added tokens, ASCII characters, and the characters of the tokens that the texts have, so
+        that a word of theirs whose token is left out has others. What is free then goes to the lowest ids.
+
+        Args:
+            vocab_size: how many.
+            counts: by token id, how often texts have it.
 
         Raises:
-            ConfigError: not a WordPiece, whose tokens alone can be left out without more ado.
+            ConfigError: not a WordPiece, whose tokens alone can be left out without more ado, or too few.
         """
-        kind = json.loads(self._inner.to_str())["model"]["type"]
-        if kind != "WordPiece":
-            raise ConfigError(f"expected a WordPiece tokenizer to leave out tokens of, got {kind}; leave out "
-                              f"shrink.vocab_size")  # fmt: skip
-        vocabulary: dict[str, int] = self._inner.get_vocab()
-        characters = {i for token, i in vocabulary.items() if re.fullmatch("(##)?[!-~]", token)}
-        return characters | {*self.special_tokens.values(), self._unknown_id}
+        model = json.loads(self._inner.to_str())["model"]
+        if model["type"] != "WordPiece":
+            raise ConfigError(f"shrink.vocab_size: expected a start with WordPiece or byte-level BPE, whose tokens can "
+                              f"be left out, got {model['type']}; leave it out")  # fmt: skip
+        vocabulary: dict[str, int] = self._inner.get_vocab(with_added_tokens=True)
+        prefix = model["continuing_subword_prefix"]
+        names = {token_id: name.removeprefix(prefix) for name, token_id in vocabulary.items()}
+        known = {chr(c) for c in range(128)}.union(*(names[i] for i in vocabulary.values() if counts[i]))
+        needed = {i for i, name in names.items() if len(name) == 1 and name in known}
+        needed |= {*self._inner.get_added_tokens_decoder(), self._unknown_id}
+        if len(needed) > vocab_size:
+            raise ConfigError(f"shrink.vocab_size: expected at least {len(needed)}, for special tokens and characters, "
+                              f"got {vocab_size}; correct it")  # fmt: skip
+        others = sorted(names.keys() - needed, key=lambda i: (-counts[i], i))
+        return sorted([*needed, *others[: vocab_size - len(needed)]])
 
     def keep(self, token_ids: Sequence[int]) -> "HuggingFaceTokenizer":
-        """Return a tokenizer of some of this one's tokens, numbered anew in their order; see `needed_tokens`."""
+        """Return a tokenizer of some of this one's tokens, numbered anew in their order."""
         new_id = {self._inner.id_to_token(token_id): i for i, token_id in enumerate(token_ids)}
         value = json.loads(self._inner.to_str())
-        value["model"]["vocab"] = new_id
+        value["model"]["vocab"] = {token: i for token, i in new_id.items() if token in value["model"]["vocab"]}
         for added in value["added_tokens"]:
             added["id"] = new_id[added["content"]]
-        frame = value["post_processor"]
-        for special in frame.get("special_tokens", {}).values():
-            special["ids"] = [new_id[token] for token in special["tokens"]]
-        for role in ("cls", "sep"):  # as an older kind of post-processor has them
-            if role in frame:
-                frame[role] = [frame[role][0], new_id[frame[role][0]]]
+        for frame in (value["post_processor"], *value["post_processor"].get("processors", ())):
+            for special in frame.get("special_tokens", {}).values():
+                special["ids"] = [new_id[token] for token in special["tokens"]]
+            for role in ("cls", "sep"):  # as other kinds of post-processor have them
+                if role in frame:
+                    frame[role] = [frame[role][0], new_id[frame[role][0]]]
         return HuggingFaceTokenizer(type(self._inner).from_str(json.dumps(value)), self._roles)
 
     def save(self, folder: Path, max_length: int | None = None) -> None:

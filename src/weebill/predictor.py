@@ -113,7 +113,7 @@ class Predictor:
                 fit = np.array([i for i in range(len(rows)) if i not in too_long], dtype=np.int64)
                 if fit.size:
                     short = batch.select(fit)
-                    yield rows[fit], short, output.select(fit, short.input_ids_BT.shape[1])
+                    yield rows[fit], short, output.select(fit, int(short.lengths_B.max()))
                 yield from self._windowed_outputs(texts, rows[list(too_long)], batch_size)
             else:
                 yield rows, batch, output

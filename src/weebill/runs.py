@@ -73,7 +73,7 @@ def _check_paths(recipe: AnyRecipe, root: Path) -> None:
         raise ConfigError("data: expected both train and dev, or neither for the embedded data, got only one of them; "
                           "name the other too")  # fmt: skip
     train = (source if isinstance(source, str) else source.path for source in recipe.data.train)
-    names = [name.partition("#")[0] for name in (*train, recipe.data.dev or "", *recipe.data.tokenizer_texts)]
+    names = [name.partition("#")[0] for name in (*train, recipe.data.dev or "", *_word_texts(recipe))]
     missing = [name for name in dict.fromkeys(names) if name in FETCHED and not (root / name).exists()]
     if missing:
         files, fetched = (
@@ -110,11 +110,16 @@ def _read_splits(root: Path, names: Sequence[str], format: str | None) -> list[l
 def texts_with_words(recipe: AnyRecipe, training: Iterable[str], data_root: Path) -> Iterator[str]:
     """Yield the training texts, then those a recipe names beside them for tokenizer and word embeddings."""
     yield from training
-    for name in recipe.data.tokenizer_texts:
+    for name in _word_texts(recipe):
         if "#" in name:
             yield from (u.text for u in _read_split(data_root, name, None))
         else:
             yield from stream_texts([data_root / name])
+
+
+def _word_texts(recipe: AnyRecipe) -> Sequence[str]:
+    """Return the names of such texts; a start brings words of its own."""
+    return recipe.data.tokenizer_texts if recipe.start is None else ()
 
 
 def train_tokenizer(recipe: AnyRecipe, texts: Iterable[str], console: Console) -> Tokenizer | None:

@@ -188,7 +188,7 @@ class ModelTokenizer(Protocol):
         """Return the tokens of a text within its frame, at most `max_length` of them."""
 
     def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> EncodedBatch:
-        """Return texts as one rectangle, padded on the right to the longest."""
+        """Return the tokens of many texts, each as by `encode`."""
 
     def save(self, folder: Path, max_length: int | None = None) -> None:
         """Write tokenizer.json and tokenizer_config.json, which Hugging Face libraries load with the same ids."""

@@ -4,11 +4,11 @@ Each step leaves out what the embeddings of some texts miss least. What is left 
 teacher much sooner than random weights do.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -18,6 +18,7 @@ from weebill.artifact import count_parameters
 from weebill.config import ShrinkConfig
 from weebill.errors import ConfigError
 from weebill.hf_tokenizer import HuggingFaceTokenizer
+from weebill.schema import ModelTokenizer
 from weebill.sent_transformer import EncoderLayer, SentenceTransformer
 from weebill.tokenizer import Tokenizer
 
@@ -31,7 +32,7 @@ def shrink(encoder: SentenceTransformer, wanted: ShrinkConfig, texts: Iterable[s
     Args:
         encoder: of trained weights.
         wanted: the new sizes.
-        texts: what it will read; tokens that they have most are kept, and a sample of them chooses the rest.
+        texts: what it will read; a sample of them says what can go, all of them which of a WordPiece's tokens stay.
         seed: decides the sample.
 
     Raises:
@@ -41,44 +42,54 @@ def shrink(encoder: SentenceTransformer, wanted: ShrinkConfig, texts: Iterable[s
         Layers: as in DistilBERT (Sanh et al. 2019), but chosen by what they change. Units: by the mean size of what
         they add (Fan et al. 2021). Tokens: vocabulary trimming (Abdaoui et al. 2020).
     """
-    config = encoder.config
+    config, tokenizer = encoder.config, encoder.tokenizer
     for name, size in (("num_layers", config.num_layers), ("ffn_dim", config.ffn_dim),
-                       ("vocab_size", encoder.tokenizer.vocab_size)):  # fmt: skip
+                       ("vocab_size", tokenizer.vocab_size)):  # fmt: skip
         asked = getattr(wanted, name)
         if asked is not None and asked > size:
             raise ConfigError(f"shrink.{name}: expected at most {size}, which the start has, got {asked}; correct it")
-    before = count_parameters(config, encoder.tokenizer.vocab_size, None)
-    counts, sample = _read(encoder, texts, seed)
+    before = count_parameters(config, tokenizer.vocab_size, None)
+    sample, counts = _read(encoder, texts, seed)
+    smaller = _fewer_tokens(tokenizer, wanted.vocab_size, counts)  # refuses before the long part
     whole_ND = encoder.encode(sample, normalize=True, show_progress=False)
     if wanted.num_layers is not None:
         _drop_layers(encoder, wanted.num_layers, sample, whole_ND)
     if wanted.ffn_dim is not None:
         _drop_units(encoder, wanted.ffn_dim, sample)
-    if wanted.vocab_size is not None:
-        _drop_tokens(encoder, wanted.vocab_size, counts)
+    if smaller is not None:
+        encoder.tokenizer, kept = smaller
+        rows_VD = encoder.word_embeddings.weight.detach()[torch.tensor(kept)]
+        encoder.word_embeddings = nn.Embedding(
+            len(rows_VD), rows_VD.shape[1], padding_idx=encoder.tokenizer.pad_id, _weight=rows_VD
+        )
     after = count_parameters(encoder.config, encoder.tokenizer.vocab_size, None)
-    kept = _likeness(encoder, sample, whole_ND)
-    Console(stderr=True).print(f"start shrunk from {before:,} to {after:,} parameters; before training, its embeddings "
-                               f"have a cosine of {kept:.2f} to what they were", soft_wrap=True)  # fmt: skip
+    cosine = _likeness(encoder, sample, whole_ND)
+    tokens = f"{encoder.tokenizer.vocab_size:,} tokens"
+    Console(stderr=True).print(f"start shrunk from {before:,} to {after:,} parameters, {tokens}; before training, its "
+                               f"embeddings have a cosine of {cosine:.2f} to what they were",
+                               soft_wrap=True, highlight=False)  # fmt: skip
 
 
-def _read(encoder: SentenceTransformer, texts: Iterable[str], seed: int) -> tuple[Counter[int], list[str]]:
-    """Return how often each token occurs in the texts, and a sample of them, drawn in one pass."""
+def _read(encoder: SentenceTransformer, texts: Iterable[str], seed: int) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Return a sample of the texts that the encoder reads whole, and how often each token occurs in all of them."""
     rng = np.random.default_rng(seed)
-    counts: Counter[int] = Counter()
+    counts_V = np.zeros(encoder.tokenizer.vocab_size, np.int64)
     sample: list[str] = []
-    seen = 0
+    fitting = 0
     for block in _blocks(texts):
-        for encoding in encoder.tokenizer.encode_batch(block).encodings:
-            counts.update(encoding.token_ids)
-        for text in block:
-            seen += 1
-            place = seen - 1 if seen <= SAMPLE_TEXTS else int(rng.integers(seen))
+        batch = encoder.tokenizer.encode_batch(block)
+        counts_V += np.bincount(np.frombuffer(b"".join(batch.packed), np.int32), minlength=len(counts_V))
+        for text, length in zip(block, batch.lengths_B.tolist(), strict=True):
+            if length > encoder.config.max_seq_len:
+                continue
+            fitting += 1  # each has the same chance to be in the sample
+            place = fitting - 1 if fitting <= SAMPLE_TEXTS else int(rng.integers(fitting))
             if place < SAMPLE_TEXTS:
                 sample[place : place + 1] = [text]
     if not sample:
-        raise ConfigError("shrink: expected texts to choose by, got none; name training data")
-    return counts, sample
+        raise ConfigError("shrink: expected training texts to choose by that the start reads whole, got none; name "
+                          "data with such texts")  # fmt: skip
+    return sample, counts_V
 
 
 def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -87,16 +98,39 @@ def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield block
 
 
-def _likeness(encoder: SentenceTransformer, texts: Sequence[str], whole_ND: np.ndarray) -> float:
+def _fewer_tokens(
+    tokenizer: ModelTokenizer, vocab_size: int | None, counts_V: npt.NDArray[np.int64]
+) -> tuple[ModelTokenizer, Sequence[int]] | None:
+    """Return a tokenizer of fewer tokens, and which of the old ones these are; None where all stay.
+
+    Of a WordPiece those stay that the texts have most; of byte-level BPE the first merges, as later ones build on them.
+    """
+    if vocab_size is None or vocab_size == tokenizer.vocab_size:
+        return None
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        kept = tokenizer.tokens_to_keep(vocab_size, counts_V.tolist())
+        return tokenizer.keep(kept), kept
+    assert isinstance(tokenizer, Tokenizer)  # there are these two kinds
+    try:
+        return tokenizer.cut(vocab_size), range(vocab_size)
+    except ConfigError as error:
+        raise ConfigError(f"shrink.vocab_size: expected tokens that can be left out, got a tokenizer that says: {error}; "
+                          f"change it, or leave it out") from error  # fmt: skip
+
+
+def _likeness(encoder: SentenceTransformer, texts: Sequence[str], whole_ND: npt.NDArray[np.float32]) -> float:
     """Return the mean cosine of the texts' embeddings to those before."""
     now_ND = encoder.encode(texts, normalize=True, show_progress=False)
     return float((now_ND * whole_ND).sum(axis=1).mean())
 
 
-def _drop_layers(encoder: SentenceTransformer, num_layers: int, texts: Sequence[str], whole_ND: np.ndarray) -> None:
+def _drop_layers(
+    encoder: SentenceTransformer, num_layers: int, texts: Sequence[str], whole_ND: npt.NDArray[np.float32]
+) -> None:
     """Leave out one layer after another, each time the one that the embeddings miss least."""
-    for _ in track(range(len(encoder.layers) - num_layers), "leave out layers", console=Console(stderr=True),
-                   transient=True):  # fmt: skip
+    console = Console(stderr=True)
+    for _ in track(range(len(encoder.layers) - num_layers), "leave out layers", console=console, transient=True,
+                   disable=not console.is_terminal):  # fmt: skip
         layers = [*encoder.layers]
         tried = []
         for i in range(len(layers)):
@@ -119,7 +153,7 @@ def _drop_units(encoder: SentenceTransformer, ffn_dim: int, texts: Sequence[str]
         layer.ffn_out.register_forward_pre_hook(lambda module, inputs, sum_F=sum_F: add_to(sum_F, module, inputs))
         for layer, sum_F in zip(layers, sums, strict=True)
     ]
-    encoder.encode(texts, show_progress=False)
+    encoder.encode(texts, batch_size=1, show_progress=False)  # no padding, whose units would count
     for hook, layer, sum_F in zip(hooks, layers, sums, strict=True):
         hook.remove()
         added_F = sum_F * layer.ffn_out.weight.norm(dim=0)
@@ -129,24 +163,3 @@ def _drop_units(encoder: SentenceTransformer, ffn_dim: int, texts: Sequence[str]
         layer.ffn_out.weight = nn.Parameter(layer.ffn_out.weight[:, kept].contiguous())
         layer.ffn_in.out_features = layer.ffn_out.in_features = ffn_dim
     encoder.config = encoder.config.model_copy(update={"ffn_dim": ffn_dim})
-
-
-def _drop_tokens(encoder: SentenceTransformer, vocab_size: int, counts: Counter[int]) -> None:
-    """Keep the tokens the texts have most; words that lose theirs are read in smaller pieces."""
-    tokenizer: Tokenizer | HuggingFaceTokenizer
-    kept: Sequence[int]
-    if isinstance(encoder.tokenizer, Tokenizer):  # its merges build on each other: the first ones
-        tokenizer, kept = encoder.tokenizer.cut(vocab_size), range(vocab_size)
-    elif isinstance(encoder.tokenizer, HuggingFaceTokenizer):
-        needed = encoder.tokenizer.needed_tokens()
-        if len(needed) > vocab_size:
-            raise ConfigError(f"shrink.vocab_size: expected at least {len(needed)}, for special tokens and characters, "
-                              f"got {vocab_size}; correct it")  # fmt: skip
-        others = [token_id for token_id, _ in counts.most_common() if token_id not in needed]
-        kept = sorted([*needed, *others[: vocab_size - len(needed)]])
-        tokenizer = encoder.tokenizer.keep(kept)
-    rows_VD = encoder.word_embeddings.weight.detach()[torch.tensor(kept)]
-    encoder.word_embeddings = nn.Embedding(
-        len(rows_VD), rows_VD.shape[1], padding_idx=tokenizer.pad_id, _weight=rows_VD
-    )
-    encoder.tokenizer = tokenizer
