@@ -114,8 +114,8 @@ def _fewer_tokens(
     try:
         return tokenizer.cut(vocab_size), range(vocab_size)
     except ConfigError as error:
-        raise ConfigError(f"shrink.vocab_size: expected tokens that can be left out, got a tokenizer that says: {error}; "
-                          f"change it, or leave it out") from error  # fmt: skip
+        raise ConfigError(f"shrink.vocab_size: expected tokens that can be left out, got a tokenizer that says: "
+                          f"{error}; change it, or leave it out") from error  # fmt: skip
 
 
 def _likeness(encoder: SentenceTransformer, texts: Sequence[str], whole_ND: npt.NDArray[np.float32]) -> float:
