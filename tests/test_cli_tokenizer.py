@@ -1,6 +1,7 @@
 """`weebill tokenizer …` as a user meets it: what is lost, assumed or refused is on the terminal."""
 
 import gzip
+import json
 import os
 import re
 
@@ -107,3 +108,51 @@ def test_pieces_are_coloured_on_a_terminal_that_can(tmp_path, monkeypatch):
     assert re.sub(r"\x1b\[[\d;]*m", "", shown) == "wake me up"
     monkeypatch.delitem(os.environ, "FORCE_COLOR")
     assert "\x1b" not in run("tokenizer", "encode", "tiny", "wake me up", no_color=False).stdout  # a pipe
+
+
+def test_a_special_token_that_texts_have_is_refused_before_it_is_saved(tmp_path):
+    (tmp_path / "corpus.txt").write_text("hello hello hello\n" * 50)
+    for token, said in (
+        ("hello", "got 'hello', which they made one; write it otherwise, as [hello]"),
+        ("h", "got 'h'"),
+    ):
+        done = run("tokenizer", "train", "--input", tmp_path / "corpus.txt", "--vocab-size", 300,
+                   "--special-token", token, "--output", tmp_path / "out")  # fmt: skip
+        assert done.returncode == 2 and said in " ".join(done.stderr.split()), done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_takes_no_models_place_and_no_other_kinds_name(tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text(LINES)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weebill.json").write_text("{}")
+    done = run("tokenizer", "train", "--input", corpus, "--output", tmp_path / "model")
+    assert done.returncode == 2 and "got a model, which belongs to the tokenizer in it" in " ".join(done.stderr.split())
+    done = run("tokenizer", "convert", "tiny", "--output", tmp_path / "x" / "tokenizer.json")
+    assert done.returncode == 2 and "or another name for a merge map" in " ".join(done.stderr.split())
+
+
+def test_a_short_vocabulary_says_why_and_a_mistyped_pattern_is_no_pattern(tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text(LINES)
+    train = ("tokenizer", "train", "--input", corpus, "--output", tmp_path / "out")
+    done = run(*train, "--min-frequency", 20)
+    assert "the texts have no more pairs that occur 20 times)" in " ".join(done.stderr.split())
+    done = run(*train, "--split-pattern", "gpt-4")
+    assert done.returncode == 2 and "expected gpt2, gpt4 or a regular expression, got 'gpt-4'" in done.stderr
+
+
+def test_stats_count_all_inputs_and_read_a_folder_of_words_as_labelled(tmp_path):
+    (tmp_path / "one.txt").write_text("wake me up\n")
+    (tmp_path / "two.txt").write_text("play some jazz\n")
+    done = run("tokenizer", "stats", "tiny", "--input", tmp_path / "one.txt", "--input", tmp_path / "two.txt",
+               "--output", tmp_path / "stats.json")  # fmt: skip
+    assert done.returncode == 0 and json.loads((tmp_path / "stats.json").read_text())["texts"] == 2
+    folder = tmp_path / "words"
+    folder.mkdir()
+    for name, line in (("seq.in", "play jazz"), ("seq.out", "O B-genre"), ("label", "play")):
+        (folder / name).write_text(line + "\n")
+    done = run("tokenizer", "stats", "tiny", "--input", folder, "--output", tmp_path / "stats.json")
+    found = json.loads((tmp_path / "stats.json").read_text())
+    assert done.returncode == 0 and found["texts"] == 1 and "genre" in json.dumps(found)

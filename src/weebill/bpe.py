@@ -55,11 +55,13 @@ def compile_pattern(split_pattern: str) -> "regex.Pattern[str]":
     """Return the compiled split pattern for a name in SPLIT_PATTERNS or a regular expression.
 
     Raises:
-        ConfigError: not a regular expression, or one that takes long to compile.
+        ConfigError: not a regular expression, one that takes long to compile, or a mistyped name.
     """
     try:
         if len(split_pattern) > MAX_PATTERN_CHARS or re.search(r"[{,]\s*\d{4,}", split_pattern):
             raise ValueError(f"more than {MAX_PATTERN_CHARS} characters or 999 repetitions")
+        if split_pattern not in SPLIT_PATTERNS and re.fullmatch(r"\w[\w.-]*", split_pattern):
+            raise ValueError("a word, which would split texts at that word alone")
         return regex.compile(SPLIT_PATTERNS.get(split_pattern, split_pattern))
     except (regex.error, ValueError, RecursionError, OverflowError) as error:
         raise ConfigError(f"split_pattern: expected {', '.join(SPLIT_PATTERNS)} or a regular expression, got "

@@ -63,9 +63,14 @@ def train(
     """
     from rich.progress import track
 
+    from weebill.artifact import is_model_folder
+    from weebill.errors import ConfigError
     from weebill.report import merge_progress
     from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
 
+    if is_model_folder(output):
+        raise ConfigError(f"{output}: expected a folder for a tokenizer, got a model, which belongs to the tokenizer "
+                          f"in it; name another --output")  # fmt: skip
     texts = _stream(input, field, errors)
     counted = track(
         texts, description="reading", total=None, console=console, transient=True, disable=not console.is_terminal
@@ -82,7 +87,8 @@ def train(
             progress=progress,
         )
     trained.save(output)
-    short = f" (asked {vocab_size:,}: the texts have no more pairs)" if trained.vocab_size < vocab_size else ""
+    rare = f" that occur {min_frequency} times" if min_frequency > 1 else ""
+    short = f" (asked {vocab_size:,}: the texts have no more pairs{rare})" if trained.vocab_size < vocab_size else ""
     console.print(f"{trained.vocab_size:,} tokens{short}; tokenizer in {output}")
 
 
@@ -115,7 +121,10 @@ def encode(
 @app.command()
 def stats(
     model: Model,
-    input: Annotated[Path, typer.Option(help="Text, plain or .gz; or labelled data, for the pieces of its entities.")],
+    input: Annotated[
+        list[Path],
+        typer.Option(help="Text, plain or .gz; or labelled data, for the pieces of its entities. Repeatable."),
+    ],
     field: Field = None,
     format: Annotated[str | None, typer.Option(help="Of labelled data, as in evaluate; default: guessed.")] = None,
     split: Annotated[str | None, typer.Option(help="Only this split of labelled data.")] = None,
@@ -128,22 +137,25 @@ def stats(
 
     Example: `weebill tokenizer stats runs/tokenizer --input massive/en-US.jsonl --split dev`
     """
-    from itertools import islice
+    from itertools import chain, islice
 
     from weebill.pictures import pieces_html
     from weebill.report import tokenizer_tables
     from weebill.tokenizer_stats import readable_pieces, tokenizer_stats
 
     tokenizer = _tokenizer(model, split_pattern)
-    texts, utterances = _texts_of(input, field, format, split, errors)
-    found = tokenizer_stats(tokenizer, texts, utterances)
-    for table in tokenizer_tables(found, f"{model} on {input}{f' ({split})' if split else ''}"):
+    parts = [_texts_of(path, field, format, split, errors) for path in input]
+    named = ", ".join(map(str, input))
+    texts = chain.from_iterable(texts for texts, _ in parts)
+    found = tokenizer_stats(tokenizer, texts, [u for _, utterances in parts for u in utterances])
+    for table in tokenizer_tables(found, f"{model} on {named}{f' ({split})' if split else ''}"):
         Console().print(table)
     if output:
         write_whole(output, (json.dumps(found.to_json(), ensure_ascii=False, indent=1) + "\n").encode())
     if html:
-        shown = islice(_texts_of(input, field, format, split, errors)[0], SHOWN_TEXTS)
-        page = pieces_html(f"{input} in pieces of {model}", [readable_pieces(tokenizer, text) for text in shown])
+        again = (_texts_of(path, field, format, split, errors)[0] for path in input)
+        shown = islice(chain.from_iterable(again), SHOWN_TEXTS)
+        page = pieces_html(f"{named} in pieces of {model}", [readable_pieces(tokenizer, text) for text in shown])
         write_whole(html, page.encode("utf-8", "replace"))
 
 
@@ -192,8 +204,12 @@ def convert(
 
     Example: `weebill tokenizer convert runs/tokenizer --vocab-size 2048 --output runs/smaller`
     """
+    from weebill.errors import ConfigError
     from weebill.tiktoken_files import tiktoken_losses
 
+    if output.name == "tokenizer.json":
+        raise ConfigError(f"--output: expected the folder for a tokenizer.json, or another name for a merge map, got "
+                          f"{output}; name {output.parent}, or rename it")  # fmt: skip
     tokenizer = _tokenizer(model, split_pattern)
     if vocab_size is not None:
         tokenizer = tokenizer.cut(vocab_size)
@@ -230,9 +246,11 @@ def _texts_of(
     """Labelled data gives its texts and utterances, anything else its lines."""
     from weebill.errors import ConfigError
     from weebill.formats import read_utterances
+    from weebill.word_files import split_folders
 
     is_json_lines = path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
-    if format is None and split is None and not (is_json_lines and field is None):
+    labelled = (is_json_lines and field is None) or (path.is_dir() and bool(split_folders(path)))
+    if format is None and split is None and not labelled:
         return _stream([path], field, errors), []
     if errors != "strict":
         raise ConfigError(f"--errors: expected texts, got labelled data, which is read as strict; leave it out or name "

@@ -139,8 +139,8 @@ class Tokenizer:
             progress: called with (tokens so far, vocab_size).
 
         Raises:
-            ConfigError: texts is one str, vocab_size too small, min_frequency negative, or split_pattern no regular
-                expression.
+            ConfigError: texts is one str, vocab_size too small, min_frequency negative, split_pattern no regular
+                expression, or a special token that is an ordinary one too.
             DataError: the texts are empty, or white space alone.
         """
         check_texts(texts)
@@ -158,7 +158,12 @@ class Tokenizer:
 
         merges = bpe.learn_merges(counts, vocab_size - shift, min_frequency, shifted)
         merges = {(a + shift, b + shift): merged + shift for (a, b), merged in merges.items()}
-        return cls(merges, split_pattern, special_tokens, normalizers=normalizers)
+        trained = cls(merges, split_pattern, special_tokens, normalizers=normalizers)
+        for special in special_tokens:
+            if any(trained.token_name(i) == special for i in range(shift, trained.vocab_size)):
+                raise ConfigError(f"special_tokens: expected names that are no token of the texts, got {special!r}, "
+                                  f"which they made one; write it otherwise, as [{special}]")  # fmt: skip
+        return trained
 
     def cut(self, vocab_size: int) -> "Tokenizer":
         """Return the tokenizer that training would have given at a smaller vocabulary: the first merges of this one.

@@ -19,7 +19,8 @@ def check_training(vocab_size: int, special_tokens: Sequence[str], min_frequency
     """Refuse numbers and names that no tokenizer can be trained with.
 
     Raises:
-        ConfigError: no room for special tokens and bytes, special tokens alike or empty, or a frequency below 0.
+        ConfigError: no room for special tokens and bytes, special tokens alike, empty or of one character, or a
+            frequency below 0.
     """
     count = len(special_tokens)
     if vocab_size < count + 256:
@@ -27,6 +28,10 @@ def check_training(vocab_size: int, special_tokens: Sequence[str], min_frequency
                           f"{vocab_size}; raise it")  # fmt: skip
     if len(set(special_tokens)) < count or not all(special_tokens):
         raise ConfigError(f"special_tokens: expected distinct names, got {list(special_tokens)}; correct them")
+    bytes_too = [token for token in special_tokens if len(token) == 1]
+    if bytes_too:
+        raise ConfigError(f"special_tokens: expected names of two characters or more, got {bytes_too[0]!r}, which "
+                          f"texts have; write it otherwise, as [{bytes_too[0]}]")  # fmt: skip
     if min_frequency < 0:
         raise ConfigError(f"min_frequency: expected 0 or more, got {min_frequency}; correct it")
 

@@ -227,6 +227,8 @@ def _from_tokenizer_json(value: Any, where: str) -> Tokenizer:
         for merge in model["merges"]:
             first, second = merge.split(" ") if isinstance(merge, str) else merge
             merges[(vocabulary[first], vocabulary[second])] = vocabulary[first + second]
+        if not vocabulary.keys() >= set(bpe.BYTE_CHARACTERS):
+            raise ValueError("a vocabulary without a token for each of the 256 bytes")
         byte_ids = [vocabulary[character] for character in bpe.BYTE_CHARACTERS]
         split_pattern, trim = _read_pre_tokenizer(value["pre_tokenizer"])
         frame, trim = _read_post_processor(value.get("post_processor"), trim)
@@ -267,6 +269,8 @@ def _read_pre_tokenizer(value: Mapping[str, Any]) -> tuple[str, bool]:
         text = str(steps[0]["pattern"]["Regex"])
         pattern = next((name for name, known in bpe.SPLIT_PATTERNS.items() if known == text), text)
         steps = steps[1:]
+    if len(steps) != 1:
+        raise ValueError(f"the pre-tokenizers {', '.join(step['type'] for step in steps)}")
     [byte_level] = steps
     if byte_level["type"] != "ByteLevel" or byte_level.get("add_prefix_space"):
         raise ValueError(
