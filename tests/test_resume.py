@@ -95,12 +95,20 @@ GRADUAL = FINETUNE | {
     "freezing": {"epochs_per_layer": 1},
 }
 CACHED = FINETUNE | {"loss": {"tag_focal_gamma": 1.0}, "freezing": {"encoder": True, "cached_features": True}}
+SHRUNK = {
+    "start": "teacher",
+    "shrink": {"vocab_size": 4000, "ffn_dim": 40},
+    "training": SIDE_BY_SIDE,
+    "teacher": "teacher",
+    "data": {"train": [{"path": "texts.txt", "loss": "distillation"}], "dev": "pairs.tsv"},
+}
 TASKS = {
     "pretrain": (PRETRAIN, PretrainRecipe, run_pretrain),
     "finetune": (FINETUNE, FinetuneRecipe, run_finetune),
     "distill": (DISTILL, DistillRecipe, run_distill),
     "gradual": (GRADUAL, FinetuneRecipe, run_finetune),
     "cached": (CACHED, FinetuneRecipe, run_finetune),
+    "shrunk": (SHRUNK, PretrainRecipe, run_pretrain),
 }
 
 
