@@ -23,8 +23,8 @@ AREAS = {
     "Downloads (weebill data fetch)": "download datasets completeness archives wikipedia",
     "Tokenizers": "bpe tokenizer tokenizer_files tiktoken_files tokenizer_checks hf_tokenizer normalize "
     "counting tokenizer_stats",
-    "Model folders": "artifact model_files golden verification bert graph_check multitask sent_transformer backend "
-    "predictor checkpoint __init__",
+    "Model folders": "artifact weights model_files golden verification bert graph_check multitask sent_transformer "
+    "backend predictor checkpoint __init__",
     "Training": "train starting shrinking pretraining finetuning distilling sources mining lessons teacher "
     "joint_teacher soft_tags freezing losses heads bpe_dropout",
     "Evaluation and pictures": "evaluate evaluate_pairs pair_metrics metrics comparison bootstrap report pictures "

@@ -15,7 +15,6 @@ from safetensors.numpy import load_file
 
 import weebill
 from weebill import MultiTaskModel, SentenceTransformer, distilling, joint_teacher, templates
-from weebill.artifact import count_parameters
 from weebill.backend import TorchBackend
 from weebill.config import AgreementConfig, DistillRecipe, FinetuneRecipe
 from weebill.decoding import TagGrammar
@@ -33,6 +32,7 @@ from weebill.tags import spans_from_tags, tag_vocabulary
 from weebill.teacher import blocks_by_length, teacher_vectors
 from weebill.tokenizer import Tokenizer
 from weebill.train import Plan
+from weebill.weights import count_parameters
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
 TRAINING = {"epochs": 6, "batch_size": 32, "learning_rate": 5e-3, "embedding_learning_rate": 3e-2, "evals": 3}
@@ -391,7 +391,7 @@ def test_the_shipped_recipe_and_the_documentation_tell_the_students_true_size():
     def size(recipe, vocab_size):
         heads = MultiTaskModel(SentenceTransformer(recipe.encoder, Tokenizer.packaged()), intents, tags, recipe.heads)
         numbers = sum(p.numel() for name, p in heads.named_parameters() if "_head." in name)
-        return count_parameters(recipe.encoder, vocab_size, None) + numbers
+        return count_parameters(recipe.encoder, vocab_size) + numbers
 
     tiny = load_recipe("massive-tiny", DistillRecipe)
     count = size(tiny, tiny.vocab_size)

@@ -26,7 +26,7 @@ def read_graph_weights(
 
     Args:
         path: of the graph.
-        shapes: of the encoder's weights, by name; see `artifact.weight_shapes`.
+        shapes: of the encoder's weights, by name; see `weights.weight_shapes`.
         heads: shape of the heads, if it has some.
 
     Raises:

@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from weebill.artifact import count_parameters
 from weebill.config import ShrinkConfig
 from weebill.errors import ConfigError
 from weebill.hf_tokenizer import HuggingFaceTokenizer
 from weebill.schema import ModelTokenizer
 from weebill.sent_transformer import EncoderLayer, SentenceTransformer
 from weebill.tokenizer import Tokenizer
+from weebill.weights import count_parameters
 
 SAMPLE_TEXTS = 1_000  # whose embeddings say what can be left out
 BLOCK_TEXTS = 10_000  # tokenized at once
@@ -48,7 +48,7 @@ def shrink(encoder: SentenceTransformer, wanted: ShrinkConfig, texts: Iterable[s
         asked = getattr(wanted, name)
         if asked is not None and asked > size:
             raise ConfigError(f"shrink.{name}: expected at most {size}, which the start has, got {asked}; correct it")
-    before = count_parameters(config, tokenizer.vocab_size, None)
+    before = count_parameters(config, tokenizer.vocab_size)
     sample, counts = _read(encoder, texts, seed)
     smaller = _fewer_tokens(tokenizer, wanted.vocab_size, counts)  # refuses before the long part
     whole_ND = encoder.encode(sample, normalize=True, show_progress=False)
@@ -62,7 +62,7 @@ def shrink(encoder: SentenceTransformer, wanted: ShrinkConfig, texts: Iterable[s
         encoder.word_embeddings = nn.Embedding(
             len(rows_VD), rows_VD.shape[1], padding_idx=encoder.tokenizer.pad_id, _weight=rows_VD
         )
-    after = count_parameters(encoder.config, encoder.tokenizer.vocab_size, None)
+    after = count_parameters(encoder.config, encoder.tokenizer.vocab_size)
     cosine = _likeness(encoder, sample, whole_ND)
     tokens = f"{encoder.tokenizer.vocab_size:,} tokens"
     Console(stderr=True).print(f"start shrunk from {before:,} to {after:,} parameters, {tokens}; before training, its "
