@@ -9,6 +9,7 @@ import pytest
 
 from test_cli import run
 from weebill import templates
+from weebill.artifact import find_model
 from weebill.formats import write_spans
 from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
 
@@ -156,3 +157,12 @@ def test_stats_count_all_inputs_and_read_a_folder_of_words_as_labelled(tmp_path)
     done = run("tokenizer", "stats", "tiny", "--input", folder, "--output", tmp_path / "stats.json")
     found = json.loads((tmp_path / "stats.json").read_text())
     assert done.returncode == 0 and found["texts"] == 1 and "genre" in json.dumps(found)
+
+
+def test_decode_gives_the_text_back_and_refuses_ids_that_are_none():
+    tokenizer = Tokenizer.load(find_model("tiny"))
+    ids = [str(i) for i in tokenizer.encode("wake me up at caf\u00e9 nine").token_ids]
+    assert run("tokenizer", "decode", "tiny", *ids).stdout == "wake me up at caf\u00e9 nine\n"
+    assert run("tokenizer", "decode", "tiny", *ids, "--special").stdout == "[CLS]wake me up at caf\u00e9 nine[SEP]\n"
+    done = run("tokenizer", "decode", "tiny", "5", "999999")
+    assert done.returncode == 2 and "got 999999 at position 1" in done.stderr

@@ -1,6 +1,7 @@
 """`weebill tokenizer …`: parse arguments, call one function, print. No logic of its own."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -116,6 +117,20 @@ def encode(
     Console().print(table)
     if html:
         write_whole(html, pieces_html(f"pieces of {model}", [pieces]).encode("utf-8", "replace"))
+
+
+@app.command()
+def decode(
+    model: Model,
+    token_ids: Annotated[list[int], typer.Argument(help="Token ids, as `encode` shows them.")],
+    special: Annotated[bool, typer.Option("--special", help="Show special tokens too.")] = False,
+    split_pattern: SplitPattern = None,
+) -> None:
+    """Print the text of token ids; bytes that are no UTF-8, a character cut in two, become U+FFFD.
+
+    Example: `weebill tokenizer decode tiny 1 262 2`
+    """
+    sys.stdout.buffer.write((_tokenizer(model, split_pattern).decode(token_ids, not special) + "\n").encode())
 
 
 @app.command()
