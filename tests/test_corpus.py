@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 
 import pytest
 
@@ -49,3 +50,9 @@ def test_errors(tmp_path):
         list(stream_texts([tmp_path / "mark.txt"]))
     assert list(stream_texts([tmp_path / "mark.txt"], errors="replace")) == ["caf x\n", "b\ufffd\n"]
     assert list(stream_texts([tmp_path / "latin.txt"], errors="replace")) == ["fine\n", "caf\ufffd\n"]
+
+
+def test_a_pipe_is_refused_by_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="got a pipe or device; save what comes from it as a file"):
+        list(stream_texts([tmp_path / "pipe"]))
