@@ -34,8 +34,8 @@ def numbered_lines(path: Path, errors: str = "strict", or_else: str = "") -> Ite
     """
     if not path.is_file():
         if path.exists() and not path.is_dir():
-            raise DataError(f"{path}: expected a file, which can be read more than once, got a pipe or device; save what "
-                            f"comes from it as a file")  # fmt: skip
+            raise DataError(f"{path}: expected a file, which can be read more than once, got a pipe or device; save "
+                            f"what comes from it as a file")  # fmt: skip
         what = "a folder" if path.is_dir() else "nothing there"
         raise DataError(f"{path}: expected a file, got {what}; check the path")
     number = offset = 0
