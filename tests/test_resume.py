@@ -98,7 +98,7 @@ CACHED = FINETUNE | {"loss": {"tag_focal_gamma": 1.0}, "freezing": {"encoder": T
 SHRUNK = {
     "start": "teacher",
     "shrink": {"vocab_size": 4000, "ffn_dim": 40},
-    "training": SIDE_BY_SIDE,
+    "training": SIDE_BY_SIDE | {"epochs": 20},  # long enough to be killed twice
     "teacher": "teacher",
     "data": {"train": [{"path": "texts.txt", "loss": "distillation"}], "dev": "pairs.tsv"},
 }
