@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 from itertools import chain
 
 import numpy as np
@@ -19,7 +20,7 @@ from weebill.evaluate_pairs import pair_correlations
 from weebill.mining import mine_negatives
 from weebill.predictor import Predictor
 from weebill.pretraining import pretrain
-from weebill.recipe_files import parse_recipe
+from weebill.recipe_files import load_recipe, parse_recipe
 from weebill.runs import run_pretrain
 from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
@@ -333,6 +334,19 @@ def test_a_teacher_reads_in_the_precision_of_the_run_and_keeps_the_two_apart(ber
     assert 0 < apart < 0.1
     assert len([*tmp_path.glob("teacher/*")]) == 2
     assert np.array_equal(runs._teacher(str(bert_folder), "auto")(texts), exact)
+
+
+@pytest.mark.parametrize(
+    ("sets", "fetched"),
+    [([], "stsb qqp massive"), (["tokenizer=packaged"], "stsb qqp massive"),
+     (["start=tiny", "word_embeddings=random"], "stsb qqp"),
+     (["tokenizer=packaged", "word_embeddings=random"], "stsb qqp")],
+)  # fmt: skip
+def test_only_files_that_the_run_reads_are_asked_for(sets, fetched, tmp_path):
+    recipe = load_recipe("sts-qqp", PretrainRecipe, sets)
+    with pytest.raises(DataError) as refused:
+        run_pretrain(recipe, tmp_path / "out", tmp_path, Console())
+    assert re.findall(r"weebill data fetch (\w+)", str(refused.value)) == fetched.split()
 
 
 def test_a_teacher_of_another_width_needs_a_projection():

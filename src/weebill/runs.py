@@ -118,8 +118,9 @@ def texts_with_words(recipe: AnyRecipe, training: Iterable[str], data_root: Path
 
 
 def _word_texts(recipe: AnyRecipe) -> Sequence[str]:
-    """Return the names of such texts; a start brings words of its own."""
-    return recipe.data.tokenizer_texts if recipe.start is None else ()
+    """Return the names of such texts, if the run reads them; a start brings words of its own."""
+    wanted = recipe.start is None and (recipe.tokenizer == "train" or recipe.word_embeddings == "neighbours")
+    return recipe.data.tokenizer_texts if wanted else ()
 
 
 def train_tokenizer(recipe: AnyRecipe, texts: Iterable[str], console: Console) -> Tokenizer | None:
