@@ -9,7 +9,7 @@ import weebill
 
 SRC = Path(weebill.__file__).parent
 FLOORS = [
-    {"errors", "limits", "schema"},
+    {"errors", "limits", "schema", "encodings"},
     {"expressions"},
     {
         "config",

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from weebill import templates
 from weebill.decoding import TagGrammar
+from weebill.encodings import Encoding
 from weebill.hf_tokenizer import load_tokenizer
-from weebill.schema import Encoding, Entity
+from weebill.schema import Entity
 from weebill.soft_tags import NO_WORD, log_softmax, token_log_probs, word_log_probs, word_spans, words_begun_in
 from weebill.tags import MISSING, align, is_inside_word, spans_from_tags, tag_vocabulary
 from weebill.tokenizer import Tokenizer

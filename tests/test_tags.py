@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weebill import templates
-from weebill.schema import Encoding, Entity
+from weebill.encodings import Encoding
+from weebill.schema import Entity
 from weebill.tags import MISSING, align, spans_from_tags, spans_from_words, tag_vocabulary
 from weebill.tokenizer import Tokenizer
 

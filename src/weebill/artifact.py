@@ -23,13 +23,13 @@ from safetensors.numpy import save
 
 from weebill.config import EncoderConfig, HeadsConfig
 from weebill.decoding import Transitions
+from weebill.encodings import ModelTokenizer
 from weebill.errors import ArtifactError
 from weebill.files import writing_folder
 from weebill.golden import DECODING_VERSION, Golden, write_golden
 from weebill.graph_weights import Arrays, read_graph_weights
 from weebill.hf_tokenizer import load_tokenizer
 from weebill.model_files import check_folder, inside, read_json
-from weebill.schema import ModelTokenizer
 from weebill.weights import check_weights, count_parameters, read_arrays, weight_shapes
 
 FORMAT_VERSION = 1  # when it rises, and what stays readable: docs/model-folder.md

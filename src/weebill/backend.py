@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from weebill.artifact import GRAPH, WEIGHTS, StoredModel
+from weebill.encodings import EncodedBatch
 from weebill.errors import ArtifactError, ConfigError, MissingExtraError
 from weebill.graph_check import check_graph
-from weebill.schema import EncodedBatch, ModelOutput
+from weebill.schema import ModelOutput
 
 if TYPE_CHECKING:
     from weebill.multitask import MultiTaskModel

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from weebill.encodings import Encoding
 from weebill.errors import WeebillError
 from weebill.predictor import Predictor
-from weebill.schema import Encoding, Overflow, Prediction
+from weebill.schema import Overflow, Prediction
 
 MAX_BATCH_TEXTS = 64
 Floats = npt.NDArray[np.float32]

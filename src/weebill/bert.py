@@ -13,11 +13,11 @@ from pydantic import ValidationError
 
 from weebill.artifact import StoredModel, find_model, is_model_folder, read_model
 from weebill.config import EncoderConfig
+from weebill.encodings import ModelTokenizer
 from weebill.errors import ArtifactError, ConfigError, MissingExtraError
 from weebill.graph_weights import Arrays
 from weebill.hf_tokenizer import load_tokenizer
 from weebill.model_files import check_folder, inside, read_json
-from weebill.schema import ModelTokenizer
 from weebill.weights import check_weights, read_arrays
 
 WORDS, POSITIONS = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"

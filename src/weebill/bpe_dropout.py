@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from weebill.encodings import Encoding, ModelTokenizer
 from weebill.errors import ConfigError
-from weebill.schema import Encoding, ModelTokenizer
 from weebill.tokenizer import Tokenizer
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from weebill import formats
 from weebill.conversion import title
 from weebill.copies import TYPO_TEXTS, Case, Copies
+from weebill.encodings import ModelTokenizer
 from weebill.errors import DataError
 from weebill.findings import KINDS, SHOWN_EXAMPLES, DataReport, Ledger
 from weebill.interchange import Row, short
 from weebill.label_checks import Labels, report_rows
 from weebill.pairs import utterances_only
 from weebill.row_checks import RowChecks
-from weebill.schema import ModelTokenizer
 from weebill.value_checks import Values
 
 PARTS_OF_WORDS, PARTS_AT_LEAST = 0.3, 10  # share and number of spans cutting words that are no mistake any more

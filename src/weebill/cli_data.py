@@ -78,12 +78,12 @@ def check(
     from weebill import check_report
     from weebill.checking import check as run
     from weebill.config import EncoderConfig
+    from weebill.encodings import ModelTokenizer
     from weebill.errors import ConfigError
     from weebill.files import write_whole
     from weebill.formats import format_to_write, refuse_overwriting
     from weebill.mending import mend
     from weebill.report import counted
-    from weebill.schema import ModelTokenizer
     from weebill.showing import shown
     from weebill.tokenizer import Tokenizer
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from weebill.encodings import EncodedBatch, Encoding, ModelTokenizer
 from weebill.errors import ConfigError, DataError
-from weebill.schema import EncodedBatch, Encoding, ModelTokenizer, Overflow, ScoredPair, Utterance, intent_parts
+from weebill.schema import Overflow, ScoredPair, Utterance, intent_parts
 from weebill.splitting import connected
 from weebill.tags import MISSING, TOO_LONG, Misaligned, align, is_inside_word
 from weebill.windows import Windows

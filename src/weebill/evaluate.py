@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from weebill.bootstrap import Floats, Statistic, estimate
 from weebill.data import sort_intents
+from weebill.encodings import Encoding
 from weebill.errors import DataError
 from weebill.ledger import LedgerEntry, evaluation_ledger
 from weebill.metrics import (
@@ -24,7 +25,7 @@ from weebill.metrics import (
     span_scores_by_label,
 )
 from weebill.predictor import Predictor
-from weebill.schema import Encoding, Prediction, Utterance, intent_parts
+from weebill.schema import Prediction, Utterance, intent_parts
 from weebill.tags import MISSING, Misaligned, align
 
 SCORES = ("intent_accuracy", "intent_macro_f1", "calibration_error", "tag_accuracy", "span_precision", "span_recall",

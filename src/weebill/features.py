@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from weebill.data import Ints, pad
+from weebill.encodings import EncodedBatch
 from weebill.multitask import MultiTaskModel
-from weebill.schema import EncodedBatch, ModelOutput
+from weebill.schema import ModelOutput
 from weebill.sent_transformer import SentenceTransformer
 
 BATCH = 64

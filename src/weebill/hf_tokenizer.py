@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from weebill.counting import well_formed
+from weebill.encodings import EncodedBatch, Encoding, ModelTokenizer
 from weebill.errors import ArtifactError, ConfigError, MissingExtraError, WeebillError
 from weebill.files import write_whole
 from weebill.model_files import parse_json
 from weebill.packed_encoder import pack
-from weebill.schema import EncodedBatch, Encoding, ModelTokenizer
 from weebill.tokenizer import Tokenizer
 from weebill.tokenizer_checks import check_texts, room_for_text
 from weebill.tokenizer_files import ROLES, write_tokenizer_config

@@ -19,10 +19,11 @@ from safetensors.numpy import load_file, save
 from weebill.artifact import read_model
 from weebill.config import AgreementConfig
 from weebill.decoding import TagGrammar
+from weebill.encodings import Encoding
 from weebill.errors import ConfigError
 from weebill.files import write_whole
 from weebill.predictor import Predictor, load
-from weebill.schema import Encoding, Utterance
+from weebill.schema import Utterance
 from weebill.soft_tags import Span, log_softmax, word_log_probs, word_spans
 from weebill.tags import MISSING, align
 from weebill.teacher import blocks_by_length, model_fingerprint

@@ -11,10 +11,10 @@ import numpy as np
 
 from weebill import bpe
 from weebill.counting import SAFE_SPACE, UNSAFE_SPACE, blocks_of, well_formed
+from weebill.encodings import ID_BYTES
 from weebill.memory import Memory, Promises
 from weebill.merge_table import MergeTable
 from weebill.normalize import normalize
-from weebill.schema import ID_BYTES
 
 MEMORY_BYTES = 64 * 2**20  # of the largest of three memories; the others have a half and a quarter
 LONG_CHARACTERS = 2_000  # from here on a chunk's pretokens are merged together

@@ -13,17 +13,9 @@ from weebill.artifact import SHIPPED, StoredModel, find_model, read_model
 from weebill.backend import Backend, BackendName, TorchBackend, load_backend, run_all
 from weebill.data import batches_by_length
 from weebill.decoding import TagGrammar, Transitions
+from weebill.encodings import EncodedBatch, ModelTokenizer
 from weebill.errors import ArtifactError, ConfigError
-from weebill.schema import (
-    OUT_OF_SCOPE,
-    SEVERAL_FROM,
-    EncodedBatch,
-    Entity,
-    ModelOutput,
-    ModelTokenizer,
-    Overflow,
-    Prediction,
-)
+from weebill.schema import OUT_OF_SCOPE, SEVERAL_FROM, Entity, ModelOutput, Overflow, Prediction
 from weebill.tags import end_of_words, is_inside_word, spans_from_tags
 from weebill.windows import Windows
 

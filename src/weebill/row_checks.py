@@ -5,9 +5,9 @@ import unicodedata
 from dataclasses import replace
 from itertools import pairwise
 
+from weebill.encodings import ModelTokenizer
 from weebill.findings import Ledger
 from weebill.interchange import Row, Span
-from weebill.schema import ModelTokenizer
 from weebill.tags import is_inside_word
 
 INTENT_KEYS = ("label", "labels", "category", "class", "cats")  # of other tools

@@ -19,8 +19,8 @@ from weebill.bert import read_bert
 from weebill.config import EncoderConfig
 from weebill.data import batches_by_length
 from weebill.dropout import dropout
+from weebill.encodings import ModelTokenizer
 from weebill.geometry import unit_rows
-from weebill.schema import ModelTokenizer
 
 
 def sinusoidal_table(num_positions: int, dim: int) -> Tensor:

@@ -15,9 +15,9 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from weebill.config import ShrinkConfig
+from weebill.encodings import ModelTokenizer
 from weebill.errors import ConfigError
 from weebill.hf_tokenizer import HuggingFaceTokenizer
-from weebill.schema import ModelTokenizer
 from weebill.sent_transformer import EncoderLayer, SentenceTransformer
 from weebill.tokenizer import Tokenizer
 from weebill.weights import count_parameters

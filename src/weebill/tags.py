@@ -9,7 +9,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from weebill.schema import Encoding, Entity
+from weebill.encodings import Encoding
+from weebill.schema import Entity
 
 MISSING = -100  # a label that carries no loss; torch's ignore_index
 OUTSIDE = "O"

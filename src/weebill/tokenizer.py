@@ -4,11 +4,10 @@ The only place in weebill that truncates and pads.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +15,11 @@ import regex
 
 from weebill import bpe
 from weebill.counting import count_pretokens, well_formed
+from weebill.encodings import ID_BYTES, EncodedBatch, Encoding, Encodings
 from weebill.errors import ConfigError, DataError
 from weebill.normalize import check_normalizers, normalize
 from weebill.offsets import Offsets, ascii_offsets, edges, token_offsets
 from weebill.packed_encoder import PackedEncoder, pack, unpack
-from weebill.schema import ID_BYTES, EncodedBatch, Encoding
 from weebill.tokenizer_checks import check_dropout, check_texts, check_training, room_for_text
 
 MANY_IDS = 100  # from here on numpy makes a list of them sooner
@@ -323,7 +322,7 @@ class Tokenizer:
             packed.append(framed)
             if lost:
                 dropped[row] = lost
-        return EncodedBatch(packed, self.pad_id, _Encodings(self._encoding, list(texts), packed, dropped), dropped)
+        return EncodedBatch(packed, self.pad_id, Encodings(self._encoding, list(texts), packed, dropped), dropped)
 
     def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
         """Return the text of token ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD.
@@ -389,35 +388,6 @@ class Tokenizer:
             return ascii_offsets(map(self._edges.__getitem__, token_ids))
         tokens = (self._bytes[i] for i in token_ids)
         return token_offsets(well_formed(text), tokens, self.normalizers, self.trim_offsets)
-
-
-class _Encodings(Sequence[Encoding]):
-    """The encodings of a batch, each made when it is first asked for: of many batches only the ids are wanted."""
-
-    def __init__(
-        self,
-        make: Callable[[str, bytes, int], Encoding],
-        texts: Sequence[str],
-        packed: Sequence[bytes],
-        dropped: Mapping[int, int],
-    ):
-        self._make, self._texts, self._packed, self._dropped = make, texts, packed, dropped
-        self._made: dict[int, Encoding] = {}
-
-    def __len__(self) -> int:
-        return len(self._packed)
-
-    @overload
-    def __getitem__(self, row: int) -> Encoding: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[Encoding]: ...
-    def __getitem__(self, row: int | slice) -> Encoding | list[Encoding]:
-        if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(len(self)))]
-        number = range(len(self))[row]
-        if number not in self._made:
-            self._made[number] = self._make(self._texts[number], self._packed[number], self._dropped.get(number, 0))
-        return self._made[number]
 
 
 def _token_bytes(merges: bpe.Merges, special_tokens: Mapping[str, int], byte_ids: Sequence[int]) -> list[bytes]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from weebill.artifact import GRAPH, find_model
 from weebill.bpe import SPLIT_PATTERNS
+from weebill.encodings import ModelTokenizer
 from weebill.errors import ArtifactError, ConfigError
 from weebill.export import Check, ExportReport, export_onnx
 from weebill.files import writing_folder
@@ -21,7 +22,7 @@ from weebill.limits import Limits
 from weebill.neighbours import Neighbours, fitting_examples
 from weebill.pages import content_security_policy, describe, read_page
 from weebill.predictor import Predictor, load
-from weebill.schema import ModelTokenizer, Utterance
+from weebill.schema import Utterance
 from weebill.tokenizer import Tokenizer
 from weebill.verification import TOLERANCE, verify
 

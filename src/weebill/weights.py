@@ -8,9 +8,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from weebill.config import EncoderConfig
+from weebill.encodings import ModelTokenizer
 from weebill.errors import ArtifactError
 from weebill.graph_weights import Arrays
-from weebill.schema import ModelTokenizer
 
 
 def read_arrays(path: Path) -> Arrays:

@@ -9,8 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from weebill.encodings import EncodedBatch, Encoding, ModelTokenizer
 from weebill.packed_encoder import pack
-from weebill.schema import EncodedBatch, Encoding, ModelOutput, ModelTokenizer
+from weebill.schema import ModelOutput
 
 Range = tuple[int, int]
 

@@ -8,8 +8,9 @@ import zlib
 
 import numpy as np
 
+from weebill.encodings import EncodedBatch
 from weebill.predictor import Predictor
-from weebill.schema import EncodedBatch, ModelOutput
+from weebill.schema import ModelOutput
 from weebill.tokenizer import Tokenizer
 
 EMBEDDING_DIM = 16
