@@ -55,8 +55,8 @@ from weebill.pretraining import pretrain
 from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
 from weebill.sources import Mix
+from weebill.task import Event
 from weebill.tokenizer import Tokenizer
-from weebill.train import Event
 
 BATCH = 64
 MAX_PAIRS = 8_000  # of a file; a triplet is made of two, or of one and a random text

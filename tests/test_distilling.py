@@ -29,9 +29,9 @@ from weebill.runs import run_distill
 from weebill.schema import Entity, Utterance
 from weebill.soft_tags import inside, word_spans
 from weebill.tags import spans_from_tags, tag_vocabulary
+from weebill.task import Plan
 from weebill.teacher import blocks_by_length, teacher_vectors
 from weebill.tokenizer import Tokenizer
-from weebill.train import Plan
 from weebill.weights import count_parameters
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}

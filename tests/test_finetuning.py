@@ -30,8 +30,8 @@ from weebill.schema import OUT_OF_SCOPE, Utterance
 from weebill.serve import _parsed
 from weebill.starting import start_heads
 from weebill.tags import MISSING, tag_vocabulary
+from weebill.task import Plan, Task
 from weebill.tokenizer import Tokenizer
-from weebill.train import Plan, Task
 
 SMALL = {"num_layers": 2, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
 ROWS = templates.generate()[0][::60]

@@ -26,9 +26,9 @@ from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
 from weebill.sources import Mix, read_mix
 from weebill.starting import start_by_teacher
+from weebill.task import Plan
 from weebill.teacher import fit_width, teacher_vectors
 from weebill.tokenizer import Tokenizer
-from weebill.train import Plan
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64, "embedding_dim": 64}
 

@@ -25,7 +25,7 @@ from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe
 from weebill.errors import ArtifactError, ConfigError, TrainingInterrupted
 from weebill.recipe_files import parse_recipe
 from weebill.runs import run_distill, run_finetune, run_pretrain, training_folder
-from weebill.train import TrainingStopped
+from weebill.task import TrainingStopped
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
 TRAINING = {"epochs": 3, "batch_size": 16, "evals": 6, "learning_rate": 3e-3}

@@ -28,8 +28,9 @@ from weebill.schedule import warmup_cosine
 from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
 from weebill.sources import Mix
+from weebill.task import Plan, Task, TrainingStopped
 from weebill.tokenizer import Tokenizer
-from weebill.train import Plan, Task, TrainingStopped, fit
+from weebill.train import fit
 
 SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
 

@@ -28,9 +28,10 @@ from weebill.schema import Utterance
 from weebill.soft_tags import NO_WORD, token_log_probs, word_spans, words_begun_in
 from weebill.starting import start_encoder
 from weebill.tags import MISSING
+from weebill.task import Batch, Event, OnEvent, Plan, Task
 from weebill.teacher import Vectors, cache_folder, fit_width
 from weebill.tokenizer import Tokenizer
-from weebill.train import Batch, Event, OnEvent, Plan, Task, fit
+from weebill.train import fit
 
 
 @dataclass

@@ -26,8 +26,9 @@ from weebill.predictor import Predictor, predictor_of_model
 from weebill.schema import OUT_OF_SCOPE, Utterance, intent_parts
 from weebill.starting import start_encoder, start_heads, tag_head_widths
 from weebill.tags import MISSING, tag_vocabulary
+from weebill.task import Batch, Event, OnEvent, Plan, Task
 from weebill.tokenizer import Tokenizer
-from weebill.train import Batch, Event, OnEvent, Plan, Task, fit
+from weebill.train import fit
 
 
 def finetune(

@@ -23,9 +23,10 @@ from weebill.schema import ScoredPair
 from weebill.sent_transformer import SentenceTransformer
 from weebill.sources import Mix, Source
 from weebill.starting import start_encoder
+from weebill.task import Batch, Event, OnEvent, Plan, Task, TrainingStopped
 from weebill.teacher import Vectors, fit_width
 from weebill.tokenizer import Tokenizer
-from weebill.train import Batch, Event, OnEvent, Plan, Task, TrainingStopped, fit
+from weebill.train import fit
 
 
 class PretrainingModel(nn.Module):

@@ -226,7 +226,7 @@ def _run(
     train: Callable[[Callable[[dict[str, Any]], None], "Checkpoint"], tuple[Any, dict[str, Any]]],
 ) -> None:
     """Train, write the model folder, say how it went; what a run that stops leaves behind is named in its error."""
-    from weebill.train import TrainingStopped
+    from weebill.task import TrainingStopped
 
     checkpoint = _checkpoint(output, resume, recipe, inputs, tokenizer)
     folder = checkpoint.path.parent

@@ -5,9 +5,8 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from types import FrameType
@@ -18,10 +17,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from weebill import data
 from weebill.checkpoint import (
     Checkpoint,
     load_optimizer,
@@ -33,73 +30,11 @@ from weebill.checkpoint import (
 )
 from weebill.config import TrainingConfig
 from weebill.dropout import drawing_from
-from weebill.errors import ArtifactError, ConfigError, DataError, TrainingInterrupted
+from weebill.errors import ArtifactError, ConfigError, TrainingInterrupted
 from weebill.freezing import parameter_groups, trainable_table
 from weebill.micro_batches import Workers, grouped_by_length, shared_grad_norms
 from weebill.schedule import warmup_cosine
-
-Event = dict[str, Any]
-OnEvent = Callable[[Event], None]
-Batch = dict[str, Tensor]
-
-
-class Plan(NamedTuple):
-    """The rows of one batch, and the data set they are of."""
-
-    source: int
-    rows: data.Ints
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a run does in each step, as functions; the loop knows nothing else of it.
-
-    Attributes:
-        plan: epoch (from 1) -> its batches; the same for the same generator state, whatever was trained before.
-        collate: the rows of a batch -> its tensors.
-        losses: the named losses of a batch.
-        evaluate: scores on dev, more = better.
-        metric: the score that chooses the best weights.
-        begin_epoch: called before each epoch, with its number.
-        state: what begin_epoch decided, for a checkpoint.
-        load_state: sets what `state` returned.
-        weigh: the losses -> what each adds to the sum that is minimised.
-        first_epochs: parts that do not train from the first epoch on, for the display; None = never.
-        length: about how many tokens the longest row of a batch has; batches of one step have similar ones.
-        freeze: called whenever training begins or goes on, with the epoch: stills what does not train then.
-    """
-
-    plan: Callable[[int, np.random.Generator], Sequence[Plan]]
-    collate: Callable[[Plan, np.random.Generator], Batch]
-    losses: Callable[[nn.Module, Plan, Batch], dict[str, Tensor]]
-    evaluate: Callable[[], dict[str, float]]
-    metric: str
-    begin_epoch: Callable[[int, np.random.Generator], None] = lambda epoch, rng: None
-    state: Callable[[], dict[str, Tensor]] = dict
-    load_state: Callable[[dict[str, Tensor]], None] = lambda state: None
-    weigh: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda losses: losses
-    first_epochs: Mapping[str, int | None] = field(default_factory=dict)
-    length: Callable[[Plan], int] = lambda plan: 0
-    freeze: Callable[[int], None] = lambda epoch: None
-
-
-class TrainingStopped(DataError):
-    """The loss is not a finite number any more.
-
-    `model` has the weights of its best evaluation, `end` is the end event up to there, `batch` what the loss was of.
-    """
-
-    def __init__(self, message: str, model: nn.Module, end: Event, batch: Batch):
-        super().__init__(message)
-        self.model, self.end, self.batch = model, end, batch
-
-    def add(self, what: str) -> None:
-        """Say more in the message."""
-        self.args = (f"{self}; {what}",)
-
-    def batch_bytes(self) -> bytes:
-        """Return the batch as a safetensors file."""
-        return save({name: t.cpu().contiguous() for name, t in self.batch.items()})
+from weebill.task import Batch, Event, OnEvent, Plan, Task, TrainingStopped
 
 
 def fit(
