@@ -523,7 +523,8 @@ print(json.dumps(nlu("wake me up at nine am on friday").to_json(), indent=1))
 # ## On the real data
 #
 # What the same cells gave with `WEEBILL_DATA` set, on 3,000 training utterances of MASSIVE (English) and 600 of its dev
-# partition, in 177 seconds of processor time; recorded once, one seed:
+# partition, in 177 seconds of processor time; recorded once, one seed, on one thread like all outputs here (on two,
+# sums round otherwise and scores differ by a point or three):
 #
 # | | embedded | MASSIVE |
 # |---|---|---|
