@@ -89,7 +89,7 @@ FLOORS = [
     {"charts"},
     {"embedding_pictures", "check_report", "evaluation_page", "attention_maps"},
     {"starting", "task"},
-    {"train"},
+    {"train", "linear_teacher"},
     {"pretraining", "finetuning"},
     {"distilling"},
     {"runs"},

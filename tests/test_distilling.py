@@ -4,6 +4,7 @@ import io
 import json
 import re
 import tomllib
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 import weebill
-from weebill import MultiTaskModel, SentenceTransformer, distilling, joint_teacher, templates
+from weebill import MultiTaskModel, SentenceTransformer, distilling, templates
 from weebill.backend import TorchBackend
 from weebill.config import AgreementConfig, DistillRecipe, FinetuneRecipe
 from weebill.decoding import TagGrammar
@@ -78,6 +79,12 @@ def teachers(rows, dev, tmp_path_factory, bert_folder):
 
 
 @pytest.fixture(scope="module")
+def own(teachers):
+    """The first of them as a predictor."""
+    return weebill.load(teachers["own"].name)
+
+
+@pytest.fixture(scope="module")
 def tokenizer(rows):
     return Tokenizer.train((u.text for u in rows), 400)  # not the teachers'
 
@@ -96,13 +103,13 @@ def _parses(predictor, texts):
     return [(p.intent, [(e.start, e.end, e.label) for e in p.entities]) for p in predictor.parse(texts)]
 
 
-def test_a_student_learns_intents_and_entities_from_texts_without_labels(teachers, rows, dev, tokenizer, tmp_path):
+def test_a_student_learns_intents_and_entities_from_texts_without_labels(teachers, own, rows, dev, tokenizer, tmp_path):
     events = []
     model, end = distill(_recipe(training=TRAINING | {"epochs": 12}), [_unlabelled(rows)], dev, [teachers["own"]],
                          events.append, tokenizer)  # fmt: skip
     model.save(tmp_path / "student")
     texts = [u.text for u in dev]
-    theirs, ours = _parses(teachers["own"].predictor, texts), _parses(weebill.load(tmp_path / "student"), texts)
+    theirs, ours = _parses(own, texts), _parses(weebill.load(tmp_path / "student"), texts)
     assert np.mean([a[0] == b[0] for a, b in zip(theirs, ours, strict=True)]) > 0.8
     assert np.mean([a == b for a, b in zip(theirs, ours, strict=True)]) > 0.5
     evals = [event["losses"] for event in events if event["event"] == "eval"]
@@ -117,10 +124,10 @@ def test_an_ensemble_is_the_mean_of_its_members_by_word(teachers, dev, cache):
     both = list(teachers.values())
     labels = shared_labels(both)
     mean, *members = (soft_labels(some, texts, True, cache, False) for some in (both, both[:1], both[1:]))
-    order = [both[1].predictor.intents.index(name) for name in labels.intents]
+    order = [both[1].labels.intents.index(name) for name in labels.intents]
     alone = [np.exp(m.intents_NC.astype(np.float32)) for m in members]
     assert np.allclose(np.exp(mean.intents_NC.astype(np.float32)), (alone[0] + alone[1][:, order]) / 2, atol=2e-3)
-    order = [both[1].predictor.tags.index(name) for name in labels.tags]
+    order = [both[1].labels.tags.index(name) for name in labels.tags]
     alone = [np.exp(m.tags_UL.astype(np.float32)) for m in members]
     assert np.allclose(np.exp(mean.tags_UL.astype(np.float32)), (alone[0] + alone[1][:, order]) / 2, atol=2e-3)
     assert len(mean.tags_UL) == sum(len(word_spans(t)) for t in texts)
@@ -129,7 +136,7 @@ def test_an_ensemble_is_the_mean_of_its_members_by_word(teachers, dev, cache):
 @pytest.mark.parametrize("name", ["own", "bert"])
 def test_soft_tags_spell_what_the_teacher_parses(teachers, name, dev, cache):
     """The likeliest tag of each word gives the entities of `parse`, wherever those tags are a legal sequence."""
-    predictor, texts = teachers[name].predictor, [u.text for u in dev]
+    predictor, texts = weebill.load(teachers[name].name), [u.text for u in dev]
     soft, same = soft_labels([teachers[name]], texts, True, cache, False), []
     for i, prediction in enumerate(predictor.parse(texts)):
         words = word_spans(texts[i])
@@ -145,9 +152,8 @@ def test_soft_tags_spell_what_the_teacher_parses(teachers, name, dev, cache):
 
 def test_answers_are_kept_and_a_damaged_block_is_read_again(teachers, dev, tmp_path, monkeypatch):
     monkeypatch.setattr("weebill.teacher.BLOCK_TEXTS", 16)
-    teacher, texts, reads = teachers["own"], [u.text for u in dev[:40]], []
-    read = joint_teacher._read
-    monkeypatch.setattr(joint_teacher, "_read", lambda *args: reads.append(len(args[1])) or read(*args))
+    texts, reads, read = [u.text for u in dev[:40]], [], teachers["own"].read
+    teacher = replace(teachers["own"], read=lambda texts, words: reads.append(len(texts)) or read(texts, words))
     first = soft_labels([teacher], texts, True, tmp_path, False)
     blocks = len(reads)
     assert blocks > 1 and sum(reads) == len(texts) and max(reads) <= 64
@@ -367,8 +373,6 @@ def test_teachers_and_data_that_do_not_fit_are_refused(teachers, rows, dev, toke
     SentenceTransformer(other.encoder, tokenizer).save(tmp_path / "encoder")
     with pytest.raises(ArtifactError, match="expected a model with intent and tag heads, got an encoder"):
         read_joint_teacher(tmp_path / "encoder")
-    with pytest.raises(ConfigError, match="teachers: Field required"):
-        parse_recipe({}, DistillRecipe, "t")
     with pytest.raises(ConfigError, match=r"unknown key 'data.unlabelled.0.weigth'; did you mean"):
         _recipe(data={"unlabelled": [{"path": "x", "weigth": 2}]})
 
@@ -411,7 +415,9 @@ def test_the_shipped_recipe_and_the_documentation_tell_the_students_true_size():
         assert f"{size(recipe, int(tokens.replace(',', ''))):,}" == total
 
 
-def test_typing_errors_are_taught_what_the_teacher_says_of_the_clean_text(teachers, rows, dev, tokenizer, monkeypatch):
+def test_typing_errors_are_taught_what_the_teacher_says_of_the_clean_text(
+    teachers, own, rows, dev, tokenizer, monkeypatch
+):
     noise = {"typing_errors": 2, "hesitations": True}
     lessons = read_lessons(_recipe(noise=noise), [Lesson("rows", rows, doubtful=False)], dev, Path())
     assert [lesson.name for lesson in lessons] == ["rows", "typing errors", "hesitations"]
@@ -425,10 +431,11 @@ def test_typing_errors_are_taught_what_the_teacher_says_of_the_clean_text(teache
     unlabelled = Lesson("wrong", [Utterance(u.text) for u in wrong.utterances], read_as=wrong.read_as)
     recipe = _recipe(training=TRAINING | {"epochs": 12})
     model, end = distill(recipe, [unlabelled], dev, [teachers["own"]], lambda event: None, tokenizer)
-    assert read == wrong.read_as and end["lessons"][0]["learnt"] == len(read)
+    assert read == [*dict.fromkeys(u.text for u in dev), *wrong.read_as]
+    assert end["lessons"][0]["learnt"] == len(wrong.read_as)
     heads = (model.intents, model.tags, model.whole_words)
     ours = _parses(weebill.Predictor(tokenizer, TorchBackend(model), 64, 64, *heads), [u.text for u in dev])
-    theirs = _parses(teachers["own"].predictor, [u.text for u in dev])
+    theirs = _parses(own, [u.text for u in dev])
     assert np.mean([a[0] == b[0] for a, b in zip(theirs, ours, strict=True)]) > 0.8  # clean ones, which it never met
     assert np.mean([a == b for a, b in zip(theirs, ours, strict=True)]) > 0.4
 

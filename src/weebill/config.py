@@ -296,6 +296,18 @@ class NoiseConfig(Section):
     weight: float = Field(1.0, gt=0, description="passes over these copies per epoch")
 
 
+class LinearConfig(Section):
+    """A teacher fitted on the labelled rows: logistic regression over n-grams of words and characters says the intent,
+    a CRF over words the tags. Needs the extra "linear"."""
+
+    votes: float = Field(0.0, ge=0, le=100, description="in the mean, where each of `teachers` has one; 0 = off")
+    iterations: int = Field(120, ge=1, description="of the CRF's L-BFGS")
+    groups: tuple[Annotated[int, Field(ge=2, le=10_000)], ...] = Field(
+        (50, 200, 800), description="words of all texts come into so many groups by their neighbours, coarse first, "
+        "which both see beside the words; []: neither does"
+    )  # fmt: skip
+
+
 class AgreementConfig(Section):
     """Which texts that no person labelled, swapped copies among them, are left out: those the teachers doubt."""
 
@@ -410,7 +422,8 @@ class DistillRecipe(Recipe):
 
     task: Literal["distill"] = "distill"
     metric: Literal["intent_accuracy", "span_f1", "exact_match"] = Field("exact_match", description=_METRIC)
-    teachers: tuple[str, ...] = Field(min_length=1, description="model folders with heads; several are averaged")
+    teachers: tuple[str, ...] = Field((), description="model folders with heads; several are averaged")
+    linear: LinearConfig = LinearConfig()
     sentence_teacher: str | None = Field(None, description="whose embeddings the student's follow; as start")
     data: DistillData = DistillData()
     swapping: SwappingConfig = SwappingConfig()
@@ -422,6 +435,9 @@ class DistillRecipe(Recipe):
 
     @model_validator(mode="after")
     def _options_fit(self) -> "DistillRecipe":
+        if not self.teachers and not self.linear.votes:
+            raise ValueError("teachers must name a model folder that `weebill finetune` wrote, or linear.votes be more "
+                             "than 0")  # fmt: skip
         if self.heads.crf or self.heads.intent_threshold == "dev":
             raise ValueError("heads.crf and heads.intent_threshold = dev are for `weebill finetune`; teachers say what "
                              "each token is by itself")  # fmt: skip

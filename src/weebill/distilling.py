@@ -18,16 +18,18 @@ from weebill.checkpoint import Checkpoint
 from weebill.config import DistillRecipe
 from weebill.decoding import TagGrammar
 from weebill.errors import ConfigError, DataError
+from weebill.evaluate import statistics
 from weebill.finetuning import check_metric, dev_scores, settle_boundaries, tag_class_weights
 from weebill.joint_teacher import JointTeacher, Labels, SoftLabels, shared_labels, soft_labels, trusted
 from weebill.ledger import training_ledger
 from weebill.lessons import Lesson
+from weebill.linear_teacher import linear_teacher
 from weebill.multitask import MultiTaskModel
 from weebill.predictor import predictor_of_model
-from weebill.schema import Utterance
+from weebill.schema import Prediction, Utterance
 from weebill.soft_tags import NO_WORD, token_log_probs, word_spans, words_begun_in
 from weebill.starting import start_encoder
-from weebill.tags import MISSING
+from weebill.tags import MISSING, spans_from_tags, tag_vocabulary
 from weebill.task import Batch, Event, OnEvent, Plan, Task
 from weebill.teacher import Vectors, cache_folder, fit_width
 from weebill.tokenizer import Tokenizer
@@ -87,9 +89,12 @@ def distill(
         raise ConfigError("data.unlabelled: expected a sentence_teacher and a weight for its loss, as some texts teach "
                           "embeddings alone, got none; give both, or let all texts teach labels")  # fmt: skip
     set_seed(recipe.seed)
+    labelled = [u for lesson in lessons for u in lesson.utterances if u.intent is not None or u.entities is not None]
+    heads = settle_boundaries(recipe.heads, labelled)
+    if recipe.linear.votes:
+        teachers = [*teachers, _linear_teacher(recipe, lessons, teachers, heads.entity_boundaries == "words")]
     intents, tags = shared_labels(teachers)
     labels = [tag[2:] for tag in tags if tag.startswith("B-")]
-    labelled = [u for lesson in lessons for u in lesson.utterances if u.intent is not None or u.entities is not None]
     for what, places in data.check_known_labels(labelled, intents, labels).items():
         raise ConfigError(f"teachers: expected them to know every label of the training rows, got {what}, which they "
                           f"do not ({places[0]}); fine-tune them on the same labels")  # fmt: skip
@@ -97,11 +102,12 @@ def distill(
         texts = (u.text for lesson in lessons for u in lesson.utterances)
     encoder = start_encoder(recipe, tokenizer, texts)
     width = encoder.config.embedding_dim
-    model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, labelled))
+    model = MultiTaskModel(encoder, intents, tags, heads)
     predictor = predictor_of_model(model)
     check_metric(recipe.metric, predictor, dev)
     if sentence_teacher and recipe.loss.embedding_weight:  # refuse a width before minutes of reading
         fit_width(sentence_teacher([dev[0].text]), width, recipe.loss.teacher_projection)
+    on_event({"event": "teachers"} | teachers_scores(teachers, dev, model.whole_words))
     work = _Distillation(recipe, model, [_prepare(recipe, model, lesson, teachers, on_event) for lesson in lessons])
     if sentence_teacher and follows:
         _add_embeddings(recipe, work.rows, sentence_teacher, width)
@@ -112,6 +118,40 @@ def distill(
                 length=work.length)  # fmt: skip
     end = fit(model, task, recipe.training, recipe.seed, on_event, checkpoint, resume)
     return model, end | {"lessons": [rows.counts for rows in work.rows]}
+
+
+def teachers_scores(
+    teachers: Sequence[JointTeacher], dev: Sequence[Utterance], whole_words: bool, show_progress: bool = True
+) -> dict[str, float]:
+    """Return how well the teachers' mean reads dev: what a student of theirs can hope for, by name of the score."""
+    intents, tags = shared_labels(teachers)
+    texts = list(dict.fromkeys(u.text for u in dev))
+    soft = soft_labels(teachers, texts, whole_words, cache_folder(), show_progress)
+    grammar, predictions = TagGrammar(tags), {}
+    for i, text in enumerate(texts):
+        words = word_spans(text, whole_words)
+        logs_1UL = soft.tags_UL[None, soft.first_word_N[i] :][:, : len(words)].astype(np.float32)
+        found = grammar.decode(logs_1UL, [range(len(words))], [[False] * len(words)])[0]
+        intent = int(soft.intents_NC[i].argmax())
+        score = float(np.exp(soft.intents_NC[i, intent]))
+        spans = spans_from_tags([tags[tag] for tag in found], words)
+        predictions[text] = Prediction(text, intents[intent], score, spans)
+    scores = statistics(dev, [predictions[u.text] for u in dev])
+    return {name: float(statistic(np.ones((1, rows)))[0]) for name, statistic, rows in scores}
+
+
+def _linear_teacher(
+    recipe: DistillRecipe, lessons: Sequence[Lesson], others: Sequence[JointTeacher], whole_words: bool
+) -> JointTeacher:
+    """Return a teacher fitted on what people labelled, which knows the other teachers' labels."""
+    rows = [u for lesson in lessons if not (lesson.copies or lesson.doubtful) for u in lesson.utterances]
+    texts = [u.text for lesson in lessons if not lesson.read_as for u in lesson.utterances]
+    if others:
+        labels = shared_labels(others)
+    else:
+        intents = sorted({u.intent for u in rows if u.intent is not None})
+        labels = Labels(intents, tag_vocabulary(e.label for u in rows for e in u.entities or ()))
+    return linear_teacher(recipe.linear, rows, labels, whole_words, texts, recipe.seed)
 
 
 def _prepare(

@@ -4,8 +4,9 @@ Each teacher's answers are kept per block of texts, so an ensemble costs nothing
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,11 +51,23 @@ class TeacherRecord:
 
 @dataclass(frozen=True)
 class JointTeacher:
-    """A model with heads, and what names its answers on disk."""
+    """Who says what texts mean.
+
+    Attributes:
+        name: for people.
+        labels: what it chooses from.
+        fingerprint: names its answers on disk; another teacher has another one.
+        read: texts, and the spans of each one's words -> log-probabilities of intents (N, C) and of words' tags (U, L).
+        votes: its weight in the mean.
+        prepare: called before it reads what is not on disk.
+    """
 
     name: str
-    predictor: Predictor
+    labels: Labels
     fingerprint: str
+    read: Callable[[Sequence[str], Sequence[Sequence[Span]]], tuple[Logs, Logs]]
+    votes: float = 1.0
+    prepare: Callable[[], None] | None = None
 
     def record(self) -> TeacherRecord:
         """Return what a run remembers of its teacher."""
@@ -97,7 +110,8 @@ def read_joint_teacher(folder: Path | str) -> JointTeacher:
     digest.update(repr((stored.heads.intents, stored.heads.tags)).encode())
     for name in sorted(stored.heads.arrays):
         digest.update(name.encode() + stored.heads.arrays[name].tobytes())
-    return JointTeacher(str(folder), predictor, digest.hexdigest())
+    labels = Labels(list(predictor.intents), list(predictor.tags))
+    return JointTeacher(str(folder), labels, digest.hexdigest(), partial(_read, predictor))
 
 
 def shared_labels(teachers: Sequence[JointTeacher]) -> Labels:
@@ -106,15 +120,15 @@ def shared_labels(teachers: Sequence[JointTeacher]) -> Labels:
     Raises:
         ConfigError: one knows others.
     """
-    first = teachers[0].predictor
+    first = teachers[0].labels
     for teacher in teachers[1:]:
-        for kind in ("intents", "tags"):
-            expected, got = set(getattr(first, kind)), set(getattr(teacher.predictor, kind))
+        for kind in Labels._fields:
+            expected, got = set(getattr(first, kind)), set(getattr(teacher.labels, kind))
             if expected != got:
                 raise ConfigError(f"teachers: expected {teacher.name} to know the {kind} of {teachers[0].name}, got "
                                   f"{len(got - expected)} others and {len(expected - got)} missing, such as "
                                   f"{min(expected ^ got)!r}; train them on the same labels")  # fmt: skip
-    return Labels(list(first.intents), list(first.tags))
+    return first
 
 
 def soft_labels(
@@ -124,7 +138,7 @@ def soft_labels(
     folder: Path,
     show_progress: bool = True,
 ) -> SoftLabels:
-    """Return the mean of the teachers' probabilities for every text, in the labels' order of `shared_labels`.
+    """Return the teachers' mean probabilities, by their votes, for every text, in the labels' order of `shared_labels`.
 
     Args:
         teachers: at least one.
@@ -141,13 +155,19 @@ def soft_labels(
     tags_UL = np.empty((int(num_words_N.sum()), len(tags)), dtype=np.float16)
     intents_agree_N = np.empty(len(texts), dtype=bool)
     tags_agree_N = np.empty(len(texts), dtype=bool)
+    votes = [teacher.votes for teacher in teachers]
     blocks = blocks_by_length(texts)
+    for teacher in teachers:
+        if teacher.prepare and not all(
+            _path(teacher, [texts[i] for i in rows], whole_words, folder).is_file() for rows in blocks
+        ):
+            teacher.prepare()
     for rows in track(blocks, description="teachers read texts", console=Console(stderr=True),
                       disable=not show_progress):  # fmt: skip
         block, spans = [texts[i] for i in rows], [words[i] for i in rows]
         answers = [_answers(teacher, block, spans, whole_words, intents, tags, folder) for teacher in teachers]
-        block_intents, best_intents = _average([a for a, _ in answers])
-        block_tags, same_tags = _average([b for _, b in answers])
+        block_intents, best_intents = _average([a for a, _ in answers], votes)
+        block_tags, same_tags = _average([b for _, b in answers], votes)
         intents_NC[rows], intents_agree_N[rows] = block_intents, best_intents
         place = np.concatenate([np.arange(first_word_N[i], first_word_N[i] + num_words_N[i]) for i in rows])
         tags_UL[place.astype(np.int64)] = block_tags
@@ -188,12 +208,12 @@ def _same_tags(soft: SoftLabels, number: int, utterance: Utterance, whole_words:
     return all(label in (MISSING, got) for label, got in zip(gold, best, strict=True))
 
 
-def _average(members: Sequence[Logs]) -> tuple[Logs, Bools]:
+def _average(members: Sequence[Logs], votes: Sequence[float]) -> tuple[Logs, Bools]:
     """Return the logarithm of the mean probabilities, and for which rows the members' best classes are the same."""
     stacked = np.stack(members).astype(np.float32)
     best = stacked.argmax(axis=-1)
     with np.errstate(divide="ignore"):  # where all say 0
-        mean: Logs = np.log(np.exp(stacked).mean(axis=0)).astype(np.float16)
+        mean: Logs = np.log(np.average(np.exp(stacked), axis=0, weights=votes)).astype(np.float16)
     same: Bools = (best == best[0]).all(axis=0)
     return mean, same
 
@@ -208,17 +228,21 @@ def _answers(
     folder: Path,
 ) -> tuple[Logs, Logs]:
     """Return a teacher's log-probabilities of a block, (N, C) and (U, L), read from disk where they are there."""
-    named = "\0".join([teacher.fingerprint, RULE, str(whole_words), *texts])
-    path = folder / "joint" / f"{hashlib.sha256(named.encode('utf-8', 'surrogatepass')).hexdigest()}.safetensors"
-    predictor = teacher.predictor
-    shapes = [(len(texts), len(predictor.intents)), (sum(map(len, words)), len(predictor.tags))]
+    path = _path(teacher, texts, whole_words, folder)
+    known = teacher.labels
+    shapes = [(len(texts), len(known.intents)), (sum(map(len, words)), len(known.tags))]
     kept = _kept(path, shapes)
     if kept is None:
-        kept = _read(predictor, texts, words)
+        kept = teacher.read(texts, words)
         write_whole(path, save({"intents": kept[0], "tags": kept[1]}))
-    order_C = [predictor.intents.index(name) for name in intents]
-    order_L = [predictor.tags.index(name) for name in tags]
+    order_C = [known.intents.index(name) for name in intents]
+    order_L = [known.tags.index(name) for name in tags]
     return kept[0][:, order_C], kept[1][:, order_L]
+
+
+def _path(teacher: JointTeacher, texts: Sequence[str], whole_words: bool, folder: Path) -> Path:
+    named = "\0".join([teacher.fingerprint, RULE, str(whole_words), *texts])
+    return folder / "joint" / f"{hashlib.sha256(named.encode('utf-8', 'surrogatepass')).hexdigest()}.safetensors"
 
 
 def _kept(path: Path, shapes: Sequence[tuple[int, int]]) -> tuple[Logs, Logs] | None:

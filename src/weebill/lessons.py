@@ -24,6 +24,7 @@ class Lesson:
         labels: whether the teachers' intents and tags are learnt.
         embedding: whether the sentence teacher's embeddings are.
         doubtful: whether texts that the teachers doubt are left out.
+        copies: whether these are other lessons' rows, changed.
         read_as: what teachers read in place of the texts, with as many words each; default: the texts.
     """
 
@@ -33,6 +34,7 @@ class Lesson:
     labels: bool = True
     embedding: bool = True
     doubtful: bool = True
+    copies: bool = False
     read_as: Sequence[str] | None = None
 
     @property
@@ -71,7 +73,7 @@ def read_lessons(
         rows = [u for lesson in labelled if not lesson.doubtful for u in lesson.utterances]
         swapped = [u for u in swap_values(rows, recipe.swapping.copies, recipe.seed) if u.text not in seen]
         seen |= {u.text for u in swapped}
-        lessons.append(Lesson("values swapped", swapped, recipe.swapping.weight))
+        lessons.append(Lesson("values swapped", swapped, recipe.swapping.weight, copies=True))
     lessons += _noisy([u for lesson in labelled if not lesson.doubtful for u in lesson.utterances], recipe)
     for spec in recipe.data.unlabelled:
         texts = [text for text in dict.fromkeys(texts_of(data_root / spec.path, spec.sentences)) if text not in seen]
@@ -93,7 +95,7 @@ def _replaced(
     frames = word_frames(u.text for lesson in said for u in lesson.utterances)
     changed = replace_words(rows, frames, settings.share, settings.copies, recipe.seed)
     new = {u.text: u for u in changed if u.text not in seen}
-    return Lesson("words replaced", list(new.values()), settings.weight)
+    return Lesson("words replaced", list(new.values()), settings.weight, copies=True)
 
 
 def _noisy(rows: Sequence[Utterance], recipe: DistillRecipe) -> list[Lesson]:
@@ -101,7 +103,8 @@ def _noisy(rows: Sequence[Utterance], recipe: DistillRecipe) -> list[Lesson]:
     if noise.typing_errors:
         pairs = list(typing_errors(rows, noise.typing_errors, recipe.seed))
         lessons.append(Lesson("typing errors", [changed for changed, _ in pairs], noise.weight, doubtful=False,
-                              read_as=[u.text for _, u in pairs]))  # fmt: skip
+                              copies=True, read_as=[u.text for _, u in pairs]))  # fmt: skip
     if noise.hesitations:
-        lessons.append(Lesson("hesitations", list(hesitations(rows, recipe.seed)), noise.weight, doubtful=False))
+        changed = list(hesitations(rows, recipe.seed))
+        lessons.append(Lesson("hesitations", changed, noise.weight, doubtful=False, copies=True))
     return lessons

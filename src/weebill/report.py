@@ -31,6 +31,7 @@ from weebill.tokenizer_stats import TokenizerStats
 from weebill.verification import VerifyReport
 
 T = TypeVar("T")
+TEACHERS_SCORES = ("intent_accuracy", "span_f1", "exact_match")
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "bright_magenta", "bright_green")
 
 
@@ -95,6 +96,10 @@ class RunDisplay:
                                    f"early stopping on dev {event['metric']}")  # fmt: skip
                 if self.console.is_terminal:
                     self.live.start()
+            case "teachers":
+                self.console.print("teachers together, on dev: " + ", ".join(
+                    f"{name.replace('_', ' ')} {100 * event[name]:.2f} %" for name in TEACHERS_SCORES if name in event),
+                    soft_wrap=True, highlight=False)  # fmt: skip
             case "lesson":
                 lost = "".join(f", {count:,} {why}" for why, count in event["lost"].items() if count)
                 self.console.print(f"{event['name']}: {event['learnt']:,} of {event['texts']:,} texts{lost}",

@@ -335,6 +335,10 @@ def run_distill(
 ) -> None:
     """Distill by recipe and write the model folder; `resume` goes on with a run that was stopped."""
     require_training("training")
+    if recipe.linear.votes:
+        from weebill.linear_teacher import require_linear
+
+        require_linear()
     check_output(output)
     _check_paths(recipe, data_root)
     if recipe.data.train:
