@@ -154,6 +154,18 @@ def test_a_student_learns_from_it_alone(few, dev):
     assert scores[-1] > 0.4
 
 
+def test_of_two_intents_it_says_the_right_one(rows):
+    two = [u for u in rows if u.intent in ("set_alarm", "weather")]
+    labels = Labels(["weather", "set_alarm"], tag_vocabulary(e.label for u in two for e in u.entities))
+    texts = [u.text for u in two[1::2]]
+    intents_NC, _ = _teacher(two[::2], labels).read(texts, [word_spans(text) for text in texts])
+    assert np.allclose(np.exp(intents_NC.astype(np.float32)).sum(axis=1), 1, atol=2e-3)
+    assert (
+        np.mean([labels.intents[i] == u.intent for i, u in zip(intents_NC.argmax(axis=1), two[1::2], strict=True)])
+        > 0.9
+    )
+
+
 def test_rows_that_cannot_teach_are_refused(rows, labels, dev):
     alarms = [u for u in rows if u.intent == "set_alarm"]
     with pytest.raises(DataError, match="two intents or more, and with entities, got 1 intents and"):
