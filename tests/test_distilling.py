@@ -19,8 +19,9 @@ from weebill import MultiTaskModel, SentenceTransformer, distilling, templates
 from weebill.backend import TorchBackend
 from weebill.config import AgreementConfig, DistillRecipe, FinetuneRecipe
 from weebill.decoding import TagGrammar
-from weebill.distilling import distill
+from weebill.distilling import distill, teachers_scores
 from weebill.errors import ArtifactError, ConfigError, DataError
+from weebill.evaluate import evaluate
 from weebill.finetuning import finetune
 from weebill.formats import write_spans
 from weebill.joint_teacher import Labels, SoftLabels, read_joint_teacher, shared_labels, soft_labels, trusted
@@ -181,6 +182,14 @@ def test_one_text_more_changes_the_blocks_around_it_alone(monkeypatch):
         after = {frozenset(fewer[i] for i in block) for block in blocks_by_length(fewer)}
         assert len(after - before) <= 2 and sum(map(len, after)) == 499
     assert sum(map(len, before)) == 500 and 16 < len(before) < 64
+
+
+def test_how_well_teachers_read_dev_is_what_evaluate_says_of_one_alone(teachers, own, dev):
+    scores, report = teachers_scores([teachers["own"]], dev, own.whole_words, False), evaluate(own, dev)
+    assert scores["intent_accuracy"] == pytest.approx(report.intent_accuracy, abs=0.005)  # float16: ties
+    assert scores["span_f1"] == pytest.approx(report.span_f1, abs=0.02)
+    beyond = Utterance("wake me at nine " + "please " * own.max_seq_len + "at nine", "set_alarm", ())
+    assert np.isfinite(list(teachers_scores([teachers["own"]], [beyond], True, False).values())).all()
 
 
 def test_words_beyond_what_a_teacher_reads_are_not_learnt(teachers, tokenizer, cache):

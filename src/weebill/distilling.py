@@ -130,7 +130,9 @@ def teachers_scores(
     grammar, predictions = TagGrammar(tags), {}
     for i, text in enumerate(texts):
         words = word_spans(text, whole_words)
-        logs_1UL = soft.tags_UL[None, soft.first_word_N[i] :][:, : len(words)].astype(np.float32)
+        logs_1UL = soft.tags_UL[None, soft.first_word_N[i] : soft.first_word_N[i] + len(words)].astype(np.float32)
+        unread_1U = np.isnan(logs_1UL[:, :, 0])  # beyond what a teacher reads
+        logs_1UL[unread_1U] = np.where(np.arange(len(tags)) == grammar.outside, 0, -np.inf)
         found = grammar.decode(logs_1UL, [range(len(words))], [[False] * len(words)])[0]
         intent = int(soft.intents_NC[i].argmax())
         score = float(np.exp(soft.intents_NC[i, intent]))
