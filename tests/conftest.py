@@ -63,3 +63,10 @@ def bert_folder(tmp_path_factory):
         torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def few():
+    """Utterances of five intents: what small models learn in seconds."""
+    known = {"set_alarm", "play_music", "book_flight", "send_message", "weather"}
+    return [u for u in templates.generate()[0] if u.intent in known]

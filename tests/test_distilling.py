@@ -15,7 +15,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 import weebill
-from weebill import MultiTaskModel, SentenceTransformer, distilling, templates
+from weebill import MultiTaskModel, SentenceTransformer, distilling
 from weebill.backend import TorchBackend
 from weebill.config import AgreementConfig, DistillRecipe, FinetuneRecipe
 from weebill.decoding import TagGrammar
@@ -46,13 +46,6 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEEBILL_CACHE", str(folder))
         yield folder
-
-
-@pytest.fixture(scope="module")
-def few():
-    """Utterances of five intents: what small models learn in seconds."""
-    known = {"set_alarm", "play_music", "book_flight", "send_message", "weather"}
-    return [u for u in templates.generate()[0] if u.intent in known]
 
 
 @pytest.fixture(scope="module")

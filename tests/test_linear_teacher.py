@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 import weebill
 from weebill import linear_teacher as room
-from weebill import templates
 from weebill.cli import app
 from weebill.config import DistillRecipe, LinearConfig
 from weebill.distilling import distill, teachers_scores
@@ -35,12 +34,6 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEEBILL_CACHE", str(folder))
         yield folder
-
-
-@pytest.fixture(scope="module")
-def few():
-    known = {"set_alarm", "play_music", "book_flight", "send_message", "weather"}
-    return [u for u in templates.generate()[0] if u.intent in known]
 
 
 @pytest.fixture(scope="module")
