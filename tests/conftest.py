@@ -70,3 +70,12 @@ def few():
     """Utterances of five intents: what small models learn in seconds."""
     known = {"set_alarm", "play_music", "book_flight", "send_message", "weather"}
     return [u for u in templates.generate()[0] if u.intent in known]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Where teachers' answers are kept while a module's tests run."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEEBILL_CACHE", str(folder))
+        yield folder

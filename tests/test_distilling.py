@@ -40,12 +40,7 @@ SMALL = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "ffn_dim": 64}
 TRAINING = {"epochs": 6, "batch_size": 32, "learning_rate": 5e-3, "embedding_learning_rate": 3e-2, "evals": 3}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WEEBILL_CACHE", str(folder))
-        yield folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture(scope="module")
