@@ -297,8 +297,8 @@ class NoiseConfig(Section):
 
 
 class LinearConfig(Section):
-    """A teacher fitted on the labelled rows: logistic regression over n-grams of words and characters says the intent, a
-    CRF over words the tags. Needs the extra "linear"."""
+    """A teacher fitted on the labelled rows: logistic regression over n-grams of words and characters says the intent,
+    a CRF over words the tags. Needs the extra "linear"."""
 
     votes: float = Field(0.0, ge=0, le=100, description="in the mean, where each of `teachers` has one; 0 = off")
     iterations: int = Field(120, ge=1, description="of the CRF's L-BFGS")
