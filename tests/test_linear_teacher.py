@@ -5,7 +5,6 @@ import importlib.util
 import json
 
 import numpy as np
-import pycrfsuite
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -68,7 +67,8 @@ def test_its_answers_are_distributions_and_spell_the_most_likely_sequences(teach
     model, first, same = teacher.read.__self__, 0, []
     for text, spans in zip(texts, words, strict=True):
         best = [labels.tags[tag] for tag in tags_UL[first : first + len(spans)].argmax(axis=1)]
-        viterbi = model._tagger.tag(word_features([text[a:b].lower() for a, b in spans], model._groups))
+        numbers = model._tagger.tag(word_features([text[a:b].lower() for a, b in spans], model._groups))
+        viterbi = [labels.tags[int(number)] for number in numbers]
         same.append(spans_from_tags(best, spans) == spans_from_tags(viterbi, spans))
         first += len(spans)
     assert np.mean(same) > 0.95
@@ -105,14 +105,21 @@ def test_what_the_crf_sees_of_a_word():
 def test_it_is_fitted_once_and_read_from_disk_then(rows, labels, dev, tmp_path, monkeypatch):
     texts = [u.text for u in dev[:20]]
     first = soft_labels([_teacher(rows, labels)], texts, True, tmp_path, False)
-    monkeypatch.setattr(pycrfsuite.Trainer, "train", lambda *_: pytest.fail("fitted again"))
+    for name in ("fit", "read"):
+        monkeypatch.setattr(room._LinearModel, name, lambda *_: pytest.fail("fitted or read again"))
     again = soft_labels([_teacher(rows, labels)], texts, True, tmp_path, False)
     assert np.array_equal(again.tags_UL, first.tags_UL) and np.array_equal(again.intents_NC, first.intents_NC)
     known = _teacher(rows, labels).fingerprint
-    others = [_teacher(rows[1:], labels), _teacher(rows, labels, seed=1),
-              _teacher(rows, labels, QUICK.model_copy(update={"iterations": 41})),
-              _teacher([dataclasses.replace(rows[0], entities=()), *rows[1:]], labels)]  # fmt: skip
-    assert len({known, *(teacher.fingerprint for teacher in others)}) == 5
+    shown, changes = [u.text for u in rows], ({"iterations": 41}, {"groups": (5,)})
+    others = [
+        _teacher(rows[1:], labels),
+        _teacher(rows, Labels(labels.intents[::-1], labels.tags)),
+        *(_teacher(rows, labels, QUICK.model_copy(update=values)) for values in changes),
+        _teacher([dataclasses.replace(rows[0], entities=()), *rows[1:]], labels),
+        linear_teacher(QUICK, rows, labels, False, shown),
+        linear_teacher(QUICK, rows, labels, True, shown[1:]),
+    ]
+    assert len({known, *(teacher.fingerprint for teacher in others)}) == 8
 
 
 def test_votes_weigh_it_against_the_others(teacher, rows, labels, dev, cache):
@@ -168,9 +175,36 @@ def test_rows_that_cannot_teach_are_refused(rows, labels, dev):
 def test_a_row_whose_entities_cut_words_is_left_out_and_tags_are_fitted_on_the_rest(rows, labels):
     cut = Utterance("wake me at nine", "set_alarm", (Entity(12, 15, "time"),))
     more = Labels(labels.intents, tag_vocabulary([*(t[2:] for t in labels.tags if t != "O"), "time"]))
-    teacher = _teacher([*rows[:100], cut], more)
-    intents, tags = teacher.read(["wake me at nine"], [word_spans("wake me at nine")])
-    assert intents.shape == (1, len(more.intents)) and tags.shape == (4, len(more.tags))
+    texts = ["wake me at nine", "what is the weather in paris"]
+    words = [word_spans(text) for text in texts]
+    plain = QUICK.model_copy(update={"groups": ()})
+    (_, tags), (_, others) = (_teacher([*rows[:100], *more_rows], more, plain).read(texts, words)
+                              for more_rows in ([cut], []))  # fmt: skip
+    assert np.array_equal(tags, others) and tags.shape == (10, len(more.tags))
+    bare = [dataclasses.replace(u, entities=()) for u in rows[:100]]
+    with pytest.raises(DataError, match=r"where words do, got none; set heads\.entity_boundaries = 'any'"):
+        _teacher([*bare, cut], more).read(texts, words)
+
+
+def test_where_entities_cut_words_it_says_what_each_character_is(rows, dev, labels):
+    by_word, by_character = (
+        teachers_scores([linear_teacher(QUICK, rows, labels, whole, [u.text for u in rows], False)], dev, whole, False)
+        for whole in (True, False)
+    )
+    assert by_character["intent_accuracy"] == by_word["intent_accuracy"]  # which no spans change
+    assert by_character["span_f1"] > by_word["span_f1"] - 0.05
+    _, nine, a, _ = room.text_features("at 9am"[1:], word_spans("at 9am"[1:], whole_words=False), {"9am": (4,)})
+    assert {"0=9", "1=a", "first in 0=9am", "first in 0, 0: 4"} <= set(nine) and {"0=a", "later in 0=9am"} <= set(a)
+
+
+def test_names_that_c_would_cut_and_texts_that_are_no_unicode_are_read(rows, labels):
+    def renamed(entities):
+        return tuple(dataclasses.replace(e, label=e.label + "\0x") for e in entities)
+
+    odd = [dataclasses.replace(u, text=u.text + " \ud800", entities=renamed(u.entities)) for u in rows[:100]]
+    more = Labels(labels.intents, tag_vocabulary(e.label for u in odd for e in u.entities))
+    _, tags = _teacher(odd, more).read(["wake me at nine \ud800"], [word_spans("wake me at nine \ud800")])
+    assert tags.shape == (5, len(more.tags)) and np.isfinite(tags).all()
 
 
 @pytest.mark.parametrize(("module", "package"), [("sklearn", "scikit-learn"), ("pycrfsuite", "python-crfsuite")])

@@ -303,7 +303,7 @@ class LinearConfig(Section):
     votes: float = Field(0.0, ge=0, le=100, description="in the mean, where each of `teachers` has one; 0 = off")
     iterations: int = Field(120, ge=1, description="of the CRF's L-BFGS")
     groups: tuple[Annotated[int, Field(ge=2, le=10_000)], ...] = Field(
-        (50, 200, 800), description="words of all texts come into so many groups by their neighbours, coarse first, "
+        (50, 200, 800), description="words of all texts come into so many groups by their neighbours, "
         "which both see beside the words; []: neither does"
     )  # fmt: skip
 

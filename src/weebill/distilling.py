@@ -89,10 +89,9 @@ def distill(
         raise ConfigError("data.unlabelled: expected a sentence_teacher and a weight for its loss, as some texts teach "
                           "embeddings alone, got none; give both, or let all texts teach labels")  # fmt: skip
     set_seed(recipe.seed)
-    labelled = [u for lesson in lessons for u in lesson.utterances if u.intent is not None or u.entities is not None]
+    labelled = _labelled(lessons)
     heads = settle_boundaries(recipe.heads, labelled)
-    if recipe.linear.votes:
-        teachers = [*teachers, _linear_teacher(recipe, lessons, teachers, heads.entity_boundaries == "words")]
+    teachers = all_teachers(recipe, lessons, teachers)
     intents, tags = shared_labels(teachers)
     labels = [tag[2:] for tag in tags if tag.startswith("B-")]
     for what, places in data.check_known_labels(labelled, intents, labels).items():
@@ -142,18 +141,29 @@ def teachers_scores(
     return {name: float(statistic(np.ones((1, rows)))[0]) for name, statistic, rows in scores}
 
 
-def _linear_teacher(
-    recipe: DistillRecipe, lessons: Sequence[Lesson], others: Sequence[JointTeacher], whole_words: bool
-) -> JointTeacher:
-    """Return a teacher fitted on what people labelled, which knows the other teachers' labels."""
+def all_teachers(
+    recipe: DistillRecipe, lessons: Sequence[Lesson], teachers: Sequence[JointTeacher]
+) -> list[JointTeacher]:
+    """Return the teachers, and behind them the linear one if the recipe asks for it.
+
+    It is fitted on what people labelled, and knows the labels of the others; without others those of all rows.
+    """
+    if not recipe.linear.votes:
+        return list(teachers)
+    labelled = _labelled(lessons)
     rows = [u for lesson in lessons if not (lesson.copies or lesson.doubtful) for u in lesson.utterances]
-    texts = [u.text for lesson in lessons if not lesson.read_as for u in lesson.utterances]
-    if others:
-        labels = shared_labels(others)
+    texts = [u.text for lesson in lessons if not lesson.copies for u in lesson.utterances]
+    if teachers:
+        labels = shared_labels(teachers)
     else:
-        intents = sorted({u.intent for u in rows if u.intent is not None})
-        labels = Labels(intents, tag_vocabulary(e.label for u in rows for e in u.entities or ()))
-    return linear_teacher(recipe.linear, rows, labels, whole_words, texts, recipe.seed)
+        intents = sorted({u.intent for u in labelled if u.intent is not None})
+        labels = Labels(intents, tag_vocabulary(e.label for u in labelled for e in u.entities or ()))
+    whole_words = settle_boundaries(recipe.heads, labelled).entity_boundaries == "words"
+    return [*teachers, linear_teacher(recipe.linear, rows, labels, whole_words, texts)]
+
+
+def _labelled(lessons: Sequence[Lesson]) -> list[Utterance]:
+    return [u for lesson in lessons for u in lesson.utterances if u.intent is not None or u.entities is not None]
 
 
 def _prepare(

@@ -5,8 +5,10 @@ both is better than either.
 """
 
 import hashlib
+import importlib.metadata
 import re
 import tempfile
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -22,6 +24,7 @@ from rich.progress import Progress
 
 from weebill.config import LinearConfig
 from weebill.cooccurrence import neighbour_vectors
+from weebill.counting import well_formed
 from weebill.encodings import Encoding
 from weebill.errors import DataError, MissingExtraError
 from weebill.geometry import unit_rows
@@ -31,12 +34,13 @@ from weebill.soft_tags import Span, word_spans
 from weebill.tags import MISSING, align
 
 NAME = "linear"
-RULE = "3"  # raise it when the same rows give other answers
+RULE = "4"  # raise it when the same rows give other answers
 STRENGTH = 30.0  # C of the logistic regression: MASSIVE dev 86.5 % right
 CRF_L2 = 0.1
 LEAST = 1e-7  # probability, of labels that no row has too: float16 holds its logarithm
 KNOWN_FROM, MOST_WORDS = 3, 30_000  # times a word occurs, and words, that groups are made of
 WIDTH = 100  # of the vectors they are made from
+_PACKAGES = {"sklearn": "scikit-learn", "pycrfsuite": "python-crfsuite"}
 _LETTER, _DIGIT = re.compile(r"[^\W\d_]"), re.compile(r"\d")
 
 Groups = Mapping[str, tuple[int, ...]]
@@ -49,7 +53,7 @@ def require_linear() -> None:
     Raises:
         MissingExtraError: scikit-learn or python-crfsuite is not there.
     """
-    for module, package in (("sklearn", "scikit-learn"), ("pycrfsuite", "python-crfsuite")):
+    for module, package in _PACKAGES.items():
         if find_spec(module) is None:
             raise MissingExtraError(package, "linear", "a linear teacher (linear.votes)")
 
@@ -60,7 +64,6 @@ def linear_teacher(
     labels: Labels,
     whole_words: bool,
     texts: Sequence[str],
-    seed: int = 0,
     show_progress: bool = True,
 ) -> JointTeacher:
     """Return a teacher that is fitted when it is first asked something whose answer is not on disk.
@@ -71,7 +74,6 @@ def linear_teacher(
         labels: what it answers with. What no row has is hardly probable.
         whole_words: see `soft_tags.word_spans`.
         texts: that show which words are alike.
-        seed: of the groups of words.
         show_progress: a progress bar on standard error.
 
     Raises:
@@ -81,17 +83,18 @@ def linear_teacher(
     require_linear()
     num_intents = len({u.intent for u in rows} - {None})
     if num_intents < 2 or not any(u.entities for u in rows):
-        raise DataError(f"linear.votes: expected labelled rows with two intents or more, and with entities, got "
-                        f"{num_intents} intents and {sum(bool(u.entities) for u in rows)} rows with entities; add "
-                        f"rows, or set linear.votes = 0")  # fmt: skip
-    asked = (RULE, config.iterations, config.groups, whole_words, labels, seed)
+        raise DataError(f"linear.votes: expected rows that people labelled, not generated ones, with two intents or "
+                        f"more, and with entities, got {num_intents} intents and {sum(bool(u.entities) for u in rows)} "
+                        f"rows with entities; add rows, or set linear.votes = 0")  # fmt: skip
+    versions = [importlib.metadata.version(package) for package in _PACKAGES.values()]
+    asked = (RULE, versions, config.iterations, config.groups, whole_words, labels)
     digest = hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass"))
     for u in rows:
         spans = None if u.entities is None else [(e.start, e.end, e.label) for e in u.entities]
         digest.update(repr((u.text, u.intent, spans)).encode("utf-8", "surrogatepass"))
     for text in texts if config.groups else ():
         digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    model = _LinearModel(config, rows, labels, whole_words, texts, seed, show_progress)
+    model = _LinearModel(config, rows, labels, whole_words, texts, show_progress)
     return JointTeacher(NAME, labels, digest.hexdigest(), model.read, config.votes, model.fit)
 
 
@@ -132,36 +135,34 @@ class _LinearModel:
         labels: Labels,
         whole_words: bool,
         texts: Sequence[str],
-        seed: int,
         show_progress: bool,
     ):
         self.config, self.rows, self.labels, self.whole_words = config, rows, labels, whole_words
-        self.texts, self.seed, self.show_progress = texts, seed, show_progress
+        self.texts, self.show_progress = texts, show_progress
 
     def fit(self) -> None:
         """Fit both, with a progress bar."""
-        self._classifier, self._tagger  # noqa: B018
+        self._tagger, self._classifier  # noqa: B018
 
     def read(self, texts: Sequence[str], words: Sequence[Sequence[Span]]) -> tuple[Logs, Logs]:
         """Return log-probabilities of intents and of words' tags, as `joint_teacher.soft_labels` asks for them."""
-        said = [_words(text, spans) for text, spans in zip(texts, words, strict=True)]
         intents_NC = np.full((len(texts), len(self.labels.intents)), LEAST)
         columns = [self.labels.intents.index(name) for name in self._classifier.classes_]
-        intents_NC[:, columns] = self._classifier.predict_proba([" ".join(some) for some in said])
-        tagger, known = self._tagger, {tag: self.labels.tags.index(tag) for tag in self._tagger.labels()}
-        tags_UL = np.full((sum(map(len, said)), len(self.labels.tags)), LEAST)
+        intents_NC[:, columns] = self._classifier.predict_proba([_said(text) for text in texts])
+        tagger, known = self._tagger, self._tagger.labels()
+        tags_UL = np.full((sum(map(len, words)), len(self.labels.tags)), LEAST)
         first = 0
-        for some in said:
-            tagger.set(word_features(some, self._groups))
-            for i in range(len(some)):
-                for tag, column in known.items():
-                    tags_UL[first + i, column] = tagger.marginal(tag, i)
-            first += len(some)
+        for text, spans in zip(texts, words, strict=True):
+            tagger.set(text_features(text, spans, self._groups))
+            for i in range(len(spans)):
+                for tag in known:
+                    tags_UL[first + i, int(tag)] = tagger.marginal(tag, i)
+            first += len(spans)
         return _logs(intents_NC), _logs(tags_UL)
 
     @cached_property
     def _groups(self) -> Groups:
-        return word_groups(self.texts, self.config.groups, self.seed) if self.config.groups else {}
+        return word_groups(self.texts, self.config.groups) if self.config.groups else {}
 
     @cached_property
     def _classifier(self) -> Any:
@@ -176,13 +177,14 @@ class _LinearModel:
             grams.append(of_words(preprocessor=self._finest_groups))
         model = make_pipeline(make_union(*grams), LogisticRegression(C=STRENGTH, max_iter=200))
         rows = [u for u in self.rows if u.intent is not None]
-        said = [" ".join(_words(u.text, word_spans(u.text, self.whole_words))) for u in rows]
+        said = [_said(u.text) for u in rows]
         with self._progress() as progress:
             progress.add_task(f"linear teacher: intents of {len(rows):,} texts", total=None)
             return model.fit(said, [u.intent for u in rows])
 
     def _finest_groups(self, said: str) -> str:
-        return " ".join(str(self._groups[word][-1]) if word in self._groups else word for word in said.split(" "))
+        finest = self.config.groups.index(max(self.config.groups))
+        return " ".join(str(self._groups[word][finest]) if word in self._groups else word for word in said.split(" "))
 
     @cached_property
     def _tagger(self) -> Any:
@@ -197,23 +199,48 @@ class _LinearModel:
         trainer = Trainer()
         trainer.select("lbfgs")
         trainer.set_params({"c1": 0.0, "c2": CRF_L2, "max_iterations": self.config.iterations})
+        known = set()  # tags go by number: to CRFsuite a name ends at its first NUL
         for u in self.rows:
             spans = word_spans(u.text, self.whole_words)
             if u.entities is not None and spans:
                 gold, _ = align(u.entities, Encoding([0] * len(spans), spans), numbers)
                 if MISSING not in gold:
-                    features = word_features(_words(u.text, spans), self._groups)
-                    trainer.append(features, [self.labels.tags[tag] for tag in gold])
+                    trainer.append(text_features(u.text, spans, self._groups), [str(tag) for tag in gold])
+                    known.update(gold)
+        if not known - {numbers["O"]}:
+            raise DataError("linear.votes: expected rows with entities that begin and end where words do, got none; "
+                            "set heads.entity_boundaries = 'any'")  # fmt: skip
         tagger = pycrfsuite.Tagger()
         with self._progress() as progress, tempfile.TemporaryDirectory() as folder:
             task = progress.add_task("linear teacher: tags", total=self.config.iterations)
             path = str(Path(folder, "crf"))
             trainer.train(path)
+            progress.update(task, completed=self.config.iterations)  # it ends sooner where nothing gets better
             tagger.open(path)  # reads all of it
         return tagger
 
     def _progress(self) -> Progress:
         return Progress(console=Console(stderr=True), disable=not self.show_progress)
+
+
+def text_features(text: str, spans: Sequence[Span], groups: Groups) -> list[list[str]]:
+    """Return what a CRF sees of each word of a text; of a character, what it sees of its word, too.
+
+    Args:
+        text: any.
+        spans: of its words, or of its characters, by `soft_tags.word_spans`.
+        groups: see `word_groups`.
+    """
+    words = word_spans(text)
+    of_words = word_features(_words(text, words), groups)
+    if list(spans) == words:
+        return of_words
+    ends, found = [end for _, end in words], []
+    for (start, _), own in zip(spans, word_features(_words(text, spans), {}), strict=True):
+        it = bisect_right(ends, start)
+        place = "first" if words[it][0] == start else "later"
+        found.append([*own, *(f"{place} in {feature}" for feature in of_words[it])])
+    return found
 
 
 def word_features(words: Words, groups: Groups) -> list[list[str]]:
@@ -252,7 +279,12 @@ def shape(word: str) -> str:
 
 
 def _words(text: str, spans: Sequence[Span]) -> list[str]:
+    text = well_formed(text)
     return [text[start:end].lower() for start, end in spans]
+
+
+def _said(text: str) -> str:
+    return " ".join(_words(text, word_spans(text)))
 
 
 def _logs(probabilities: npt.NDArray[np.float64]) -> Logs:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from weebill import __version__
-from weebill.config import Recipe
+from weebill.config import DistillRecipe, Recipe
 
 
 def data_fingerprint(inputs: Sequence[Any]) -> str:
@@ -23,7 +23,9 @@ def data_fingerprint(inputs: Sequence[Any]) -> str:
 
 def training_record(recipe: Recipe, end: Mapping[str, Any], inputs: Sequence[Any]) -> dict[str, object]:
     """Return what weebill.json keeps of a run: recipe, metrics, versions and a fingerprint of the data."""
-    packages = ("torch", "numpy", "accelerate", "safetensors", "regex")
+    packages = ["torch", "numpy", "accelerate", "safetensors", "regex"]
+    if isinstance(recipe, DistillRecipe) and recipe.linear.votes:
+        packages += ["scikit-learn", "python-crfsuite"]
     return {
         "recipe": recipe.model_dump(),
         "result": {k: v for k, v in end.items() if k != "event"},

@@ -352,13 +352,14 @@ def run_distill(
         train, dev = templates.generate()
         labelled = [Lesson("embedded data", train, doubtful=False)]
     lessons = read_lessons(recipe, labelled, dev, data_root)
-    from weebill.distilling import distill
+    from weebill.distilling import all_teachers, distill
 
     teachers = [read_joint_teacher(folder) for folder in recipe.teachers]
     sentence_teacher = _teacher(recipe.sentence_teacher, recipe.training.precision) if recipe.sentence_teacher else None
     texts = partial(texts_with_words, recipe, [u.text for lesson in lessons for u in lesson.utterances], data_root)
     tokenizer = tokenizer or train_tokenizer(recipe, texts(), console)
-    inputs = [*(t.record() for t in teachers), *(lesson.record() for lesson in lessons), *dev]
+    asked = all_teachers(recipe, lessons, teachers)
+    inputs = [*(t.record() for t in asked), *(lesson.record() for lesson in lessons), *dev]
     _run(recipe, output, inputs, tokenizer, console, resume,
          lambda display, checkpoint: distill(recipe, lessons, dev, teachers, display, tokenizer, sentence_teacher,
                                              checkpoint, resume, texts()))  # fmt: skip
