@@ -45,6 +45,7 @@ FLOORS = [
         "micro_batches",
         "grammar",
         "graph_weights",
+        "json_items",
     },
     {
         "counting",
@@ -55,7 +56,6 @@ FLOORS = [
         "substitution",
         "noise",
         "json_lines",
-        "json_items",
         "word_files",
         "findings",
     },

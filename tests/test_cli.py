@@ -138,8 +138,8 @@ def test_evaluate_draws_utterances(model, tmp_path):
 
 def test_a_minimum_decides_the_exit_code(model):
     assert run("evaluate", model, "--min", "intent_accuracy=0").returncode == 0
-    done = run("evaluate", model, "--min", "intent_accuracy=0", "--min", "exact_match=1.01")
-    assert done.returncode == 1 and "exact_match: expected at least 1.01, got " in done.stderr
+    done = run("evaluate", model, "--min", "intent_accuracy=0", "--min", "exact_match=1")
+    assert done.returncode == 1 and "exact_match: expected at least 1, got " in done.stderr
     done = run("evaluate", model, "--min", "exactness=1")
     assert done.returncode == 2 and "--min: expected one of intent_accuracy, " in done.stderr
     done = run("evaluate", model, "--min", "exact_match")
@@ -291,3 +291,81 @@ def test_parse_answers_each_line_of_a_terminal_as_it_comes():
         os.write(near, b"\x04")  # Ctrl-D
         assert process.wait(30) == 0 and b"Ctrl-D ends" in process.stderr.read()
     os.close(near)
+
+
+def test_which_argument_is_the_model_and_which_a_text(tmp_path):
+    def texts(*arguments, stdin=None):
+        done = run("parse", *arguments, stdin=stdin, cwd=tmp_path)
+        return [json.loads(line)["text"] for line in done.stdout.splitlines()], done.stderr
+
+    assert texts("tiny", stdin="wake me\nplay jazz\n") == (["wake me", "play jazz"], "")
+    assert texts("-", stdin="wake me\n") == (["wake me"], "") == texts("tiny", "-", stdin="wake me\n")
+    assert texts("hello", stdin="") == (["hello"], "")
+    found, said = texts("m11", stdin="wake me\n")
+    assert found == ["m11"] and "read 'm11' as a text, as there is no such model folder" in said
+    found, said = texts("wake", "me", "up")
+    assert not found and "put a text of several words in quotes: 'wake me up'" in said
+    assert "expected a weebill model folder, got nothing there" in texts("runs/absent", "hello")[1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("parse", "--input", "d.jsonl", "--output"), ("embed", "--input", "d.jsonl", "--output"),
+     ("evaluate", "tiny", "--data", "d.jsonl", "--json"), ("evaluate", "tiny", "--data", "d.jsonl", "--html"),
+     ("tokenizer", "stats", "tiny", "--input", "d.jsonl", "--output")],
+)  # fmt: skip
+def test_what_is_read_is_not_written_over(command, tmp_path):
+    body = '{"text": "hello", "intent": "general_greet", "spans": []}\n'
+    (tmp_path / "d.jsonl").write_text(body, encoding="utf-8")
+    done = run(*command, "d.jsonl", cwd=tmp_path)
+    assert done.returncode == 2 and "expected another place than what is read" in done.stderr
+    assert (tmp_path / "d.jsonl").read_text(encoding="utf-8") == body
+
+
+def test_what_parse_wrote_is_data(tmp_path):
+    texts = "wake me up at nine am on friday\nhello\n"
+    assert run("parse", "--output", "parsed.jsonl", stdin=texts, cwd=tmp_path).returncode == 0
+    done = run("evaluate", "tiny", "--data", "parsed.jsonl", "--json", "scores.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert scores["intent_accuracy"] == scores["span_f1"] == scores["exact_match"] == 1
+
+
+def test_vectors_as_json_lines_and_no_other_names(model, tmp_path):
+    done = run("embed", model, "one", "--output", tmp_path / "v.jsonl")
+    assert (
+        done.returncode == 0 and (tmp_path / "v.jsonl").read_text(encoding="utf-8") == run("embed", model, "one").stdout
+    )
+    done = run("embed", model, "one", "--output", tmp_path / "v.txt")
+    assert done.returncode == 2 and "ends in .npy, for an array, or .jsonl" in done.stderr
+
+
+def test_data_with_labels_of_others_are_told_and_scores_are_no_percentages():
+    done = run("evaluate", "tiny")
+    assert done.returncode == 0 and "intents in these data are none of the model's" in done.stderr
+    assert "name data with its labels by --data" in done.stderr
+    done = run("evaluate", "tiny", "--min", "intent_accuracy=90")
+    assert done.returncode == 2 and "expected a value of at most 1, as 0.9 for 90 %" in done.stderr
+
+
+def test_the_version_and_names_that_are_nearly_right(tmp_path, model):
+    assert re.fullmatch(r"weebill \d+\.\d+\.\d+\n", run("--version").stdout)
+    assert "did you mean 'joint'?" in run("finetune", "jont", "--output", tmp_path / "x").stderr
+    done = run("finetune", "joint", "--set", "data.train=a.jsonl", "--output", tmp_path / "x")
+    assert """expected a list, got 'a.jsonl'; write --set 'data.train=["a.jsonl"]'""" in done.stderr
+    assert "name its folder by --data-root" in run("finetune", "joint", "--output", tmp_path / "x", cwd=tmp_path).stderr
+    shutil.copytree(model, tmp_path / "demo" / "model")
+    assert f"name {tmp_path / 'demo' / 'model'}" in run("parse", tmp_path / "demo", "hi").stderr
+    shutil.rmtree(tmp_path / "demo" / "model" / "heads")
+    done = run("parse", tmp_path / "demo" / "model", "hi")
+    assert (
+        "config.json: expected a file, as weebill.json lists it, got nothing there; copy the folder again"
+        in done.stderr
+    )
+
+
+def test_more_epochs_than_asked_for_are_told(tmp_path):
+    done = run("finetune", "demo-finetune", "--set", "training.epochs=1", "--set", "training.min_steps=100", "--set",
+               "training.evals=1", "--set", "encoder.num_layers=1", "--output", tmp_path / "m")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "training.min_steps makes 2 epochs of the 1 asked for; --set training.min_steps=0" in done.stderr

@@ -11,7 +11,7 @@ import pytest
 from weebill.errors import ArtifactError, DataError
 from weebill.files import numbered_lines, write_whole
 from weebill.formats import read_texts, read_utterances, write_spans
-from weebill.pairs import is_pair_file, read_pairs
+from weebill.pairs import holds_pairs, is_pair_file, read_pairs
 from weebill.schema import Entity, Utterance
 
 SHARED = Path(os.environ.get("WEEBILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -254,3 +254,41 @@ def test_real_files_read_whole():
     qqp = read_pairs(SHARED / "qqp" / "dev.tsv")
     assert len(qqp) == 6_888 and Counter(p.score for p in qqp).keys() == {0.0, 1.0}
     assert len(read_utterances(SHARED / "snips", split="dev")) == 700
+
+
+def test_what_parse_writes_is_read_and_an_array_of_objects(tmp_path):
+    rows = [{"text": "wake me at nine", "intent": "a", "intent_score": 0.9,
+             "entities": [{"start": 11, "end": 15, "label": "time", "text": "nine", "score": 0.8}]},
+            {"text": "hello", "intent": "b", "entities": []}]  # fmt: skip
+    wanted = [("wake me at nine", (Entity(11, 15, "time"),)), ("hello", ())]
+    for indent in (None, 1):
+        (tmp_path / "a.json").write_text(json.dumps(rows, indent=indent), encoding="utf-8")
+        assert [(u.text, u.entities) for u in read_utterances(tmp_path / "a.json")] == wanted
+    other = rows[0] | {"entities": [{"from": 11, "to": 15}]}  # of another tool
+    (tmp_path / "b.jsonl").write_text(json.dumps(other) + "\n", encoding="utf-8")
+    assert read_utterances(tmp_path / "b.jsonl")[0].entities is None
+    both = rows[0] | {"spans": []}
+    (tmp_path / "b.jsonl").write_text(json.dumps(both) + "\n", encoding="utf-8")
+    assert read_utterances(tmp_path / "b.jsonl")[0].entities == ()
+    (tmp_path / "c.json").write_text('[{"text": "hi", "intent": "a"},\n 3]', encoding="utf-8")
+    with pytest.raises(DataError, match=r"c\.json:2: expected one array of JSON objects, got .*3"):
+        read_utterances(tmp_path / "c.json")
+
+
+def test_labelled_rows_are_not_taken_for_pairs(tmp_path, caplog):
+    (tmp_path / "a.jsonl").write_text('{"txt": "hi", "intent": "greet"}\n', encoding="utf-8")
+    assert not holds_pairs(tmp_path / "a.jsonl", None)
+    with pytest.raises(DataError, match=r"a\.jsonl:1: expected a text under 'text', got only intent, txt"):
+        read_utterances(tmp_path / "a.jsonl")
+    (tmp_path / "b.csv").write_text("sentence,foo\nhello,bar\n", encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"b\.csv:1: expected columns whose names say what they hold.*got sentence, foo"
+    ):
+        read_pairs(tmp_path / "b.csv")
+    (tmp_path / "c.csv").write_text("hello there,greet\nbye now,bye\n", encoding="utf-8")
+    assert len(read_pairs(tmp_path / "c.csv")) == 2
+    assert "every second text is a single word, such as 'greet', 'bye'; if these are labels" in caplog.text
+    caplog.clear()
+    (tmp_path / "d.csv").write_text("hello there,hi you\nbye now,bye\n", encoding="utf-8")
+    (tmp_path / "e.csv").write_text("big,large\nsmall,tiny\n", encoding="utf-8")
+    assert len(read_pairs(tmp_path / "d.csv")) == 2 == len(read_pairs(tmp_path / "e.csv")) and not caplog.text

@@ -118,7 +118,7 @@ def test_all_that_is_wrong_is_said_at_once_before_training(tmp_path):
         "train.jsonl:3: expected spans that start and end on a visible character,",
         "train.jsonl:4: expected spans within the text's 8 characters, start before end,",
         "train.jsonl:5: expected one JSON object,",
-        "absent.jsonl: expected a data file,",
+        "absent.jsonl: expected the recipe's data,",
         "dev.jsonl: expected utterances,",
     ]
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.training").exists()

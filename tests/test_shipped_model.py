@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from subprocess import run
 
+import numpy as np
 import pytest
 
 import weebill
@@ -67,3 +68,18 @@ def test_the_command_line_reads_texts_without_a_model():
 
 def test_it_is_what_it_was_by_name():
     assert verify(SHIPPED).problems() == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [(["a", float("nan")], r"texts\[1\]: expected a text, got nan \(float\)"), ([None], r"texts\[0\]: .* got None "),
+     ("abc", "expected a list of texts, got str"), ((t for t in "ab"), "expected a list of texts, got generator")],
+)  # fmt: skip
+def test_what_is_no_list_of_texts_is_refused(texts, message):
+    model = weebill.load()
+    for call in (model.parse, model.embed):
+        with pytest.raises(weebill.ConfigError, match=message):
+            call(texts)
+    assert len(model.parse(np.array(["hello", "wake me"]))) == 2  # np.str_ is a str
+    assert repr(model) == "<weebill.Predictor: 60 intents, 55 kinds of entities, 96-dim embeddings>"
+    assert "load" in dir(weebill) and "importlib" not in dir(weebill)

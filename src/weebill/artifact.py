@@ -272,8 +272,9 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{folder}: expected a weebill model folder, got {what}; "
                             f"`weebill finetune … --output {folder}` makes one")  # fmt: skip
     if not is_model_folder(folder):
-        raise ArtifactError(f"{folder}: expected a weebill model folder, got one without weebill.json; "
-                            f"name the folder given as --output when the model was trained")  # fmt: skip
+        inside = [str(path.parent) for path in sorted(folder.glob("*/weebill.json"))]
+        remedy = f"name {' or '.join(inside)}" if inside else "name the folder given as --output in training"
+        raise ArtifactError(f"{folder}: expected a weebill model folder, got one without weebill.json; {remedy}")
     check_folder(folder)
     meta = read_json(folder / "weebill.json", dict)
     version = meta.get("format_version")
@@ -302,6 +303,10 @@ def read_model(folder: Path, weights: bool = True) -> StoredModel:
     except ValidationError as error:
         raise ArtifactError(f"{folder / 'weebill.json'}: expected the shape of an encoder under 'encoder', got "
                             f"{_first(error)}; copy the folder again") from error  # fmt: skip
+    for name in ("tokenizer.json", "heads/config.json"):
+        if name in meta.get("files", ()) and not (folder / name).is_file():
+            raise ArtifactError(f"{folder / name}: expected a file, as weebill.json lists it, got nothing there; copy "
+                                f"the folder again")  # fmt: skip
     tokenizer = load_tokenizer(folder)
     heads = _read_heads(folder / "heads")
     arrays: Arrays = {}

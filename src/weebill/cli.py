@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import select
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -10,19 +12,19 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.console import Console
 
-from weebill import cli_data, cli_data_make, cli_evaluate, cli_tokenizer, cli_train
+from weebill import __version__, cli_data, cli_data_make, cli_evaluate, cli_tokenizer, cli_train
 from weebill.cli_evaluate import Model, OnOverflow, check_split
 from weebill.errors import ConfigError, DataError, TrainingInterrupted, WeebillError
 from weebill.files import write_whole
 from weebill.limits import Limits
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from weebill.predictor import Predictor
     from weebill.schema import Overflow
 
 app = typer.Typer(
-    help="A small, fast road from raw text to intent, entities and embeddings.\n\n"
-    "Start with: weebill demo --output runs/demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -33,6 +35,25 @@ app.add_typer(cli_tokenizer.app, name="tokenizer")
 cli_data.app.add_typer(cli_data_make.data_app)
 app.add_typer(cli_data.app, name="data")
 console = Console(stderr=True)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"weebill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A small, fast road from raw text to intent, entities and embeddings.
+
+    Start with: weebill demo --output runs/demo
+    """
+
 
 ModelAndTexts = Annotated[
     list[str] | None,
@@ -61,6 +82,7 @@ def parse(
     Without texts it reads standard input; in a terminal it answers each line as you type.
     """
     model, texts = _model_and_texts(model_and_texts or [], input)
+    _refuse_overwriting(output, input)
     if not texts and input is None and sys.stdin.isatty():
         _converse(_load(model, on_overflow), output)
         return
@@ -90,7 +112,10 @@ def _converse(predictor: "Predictor", output: Path | None) -> None:
 def embed(
     model_and_texts: ModelAndTexts = None,
     input: Input = None,
-    output: Annotated[Path | None, typer.Option(help="A .npy file, float32 (texts, dim); default: JSON lines.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="A .npy file, float32 (texts, dim), or .jsonl; default: JSON lines on standard output."),
+    ] = None,
     normalize: Annotated[bool, typer.Option(help="Scale each vector to length 1.")] = False,
     on_overflow: OnOverflow = "window",
 ) -> None:
@@ -107,15 +132,19 @@ def embed(
     from weebill.geometry import unit_rows
 
     model, texts = _model_and_texts(model_and_texts or [], input)
+    _refuse_overwriting(output, input)
+    if output and output.suffix not in (".npy", ".jsonl"):
+        raise ConfigError(f"--output: expected a name that ends in .npy, for an array, or .jsonl, for JSON lines, got "
+                          f"{output}; rename it")  # fmt: skip
     vectors = _load(model, on_overflow).embed(_texts(texts, input))
     if normalize:
         vectors = unit_rows(vectors)
-    if output:
+    if output and output.suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, vectors)
         write_whole(output, buffer.getvalue())
     else:
-        _emit("".join(json.dumps([round(x, 6) for x in row]) + "\n" for row in vectors.tolist()), None)
+        _emit("".join(json.dumps([round(x, 6) for x in row]) + "\n" for row in vectors.tolist()), output)
 
 
 @app.command()
@@ -271,15 +300,37 @@ def demo(
 
 
 def _model_and_texts(arguments: list[str], input: Path | None) -> tuple[str, list[str]]:
-    """Return the model and the texts. A lone argument that is no path, or one with white space, is a text."""
+    """Return the model and the texts; "-" alone stands for those of standard input.
+
+    A lone argument that is no path is a text, and one with white space: several words without quotes are no model.
+    """
     from weebill.artifact import SHIPPED
 
-    if arguments:
-        first, alone = arguments[0], len(arguments) == 1 and input is None
-        words = first.split()
-        if Path(first).exists() or (words == [first] and (not alone or "/" in first)):
-            return first, arguments[1:]
+    arguments = arguments[:-1] if arguments[-1:] == ["-"] and len(arguments) < 3 else arguments
+    if not arguments:
+        return SHIPPED, []
+    first, alone = arguments[0], len(arguments) == 1 and input is None
+    if first == SHIPPED or Path(first).exists() or (alone and "/" in first and first.split() == [first]):
+        return first, arguments[1:]
+    if not alone and first.split() == [first]:
+        if "/" not in first and input is None and all(word.split() == [word] for word in arguments):
+            raise ConfigError(f"{first}: expected a model folder in front of texts, got nothing there; name one, or put "
+                              f"a text of several words in quotes: {shlex.quote(' '.join(arguments))}")  # fmt: skip
+        return first, arguments[1:]  # whose absence has its own error
+    if alone and first.split() == [first] and _text_is_waiting():
+        console.print(f"read {_escape(repr(first))} as a text, as there is no such model folder; what standard input "
+                      f"holds was not read", soft_wrap=True, highlight=False)  # fmt: skip
     return SHIPPED, arguments
+
+
+def _text_is_waiting() -> bool:
+    """Return whether standard input holds something that nobody types."""
+    try:
+        return not sys.stdin.isatty() and bool(
+            select.select([sys.stdin], [], [], 0)[0] and cast("BufferedReader", sys.stdin.buffer).peek(1)
+        )
+    except (OSError, ValueError):  # not a real one; or a pipe, on Windows
+        return False
 
 
 def _load(model: Path | str, on_overflow: str) -> "Predictor":
@@ -307,6 +358,13 @@ def _texts(texts: list[str] | None, input: Path | None) -> list[str]:
             f"the text to UTF-8"
         ) from error
     return body.removesuffix("\n").split("\n") if body else []
+
+
+def _refuse_overwriting(output: Path | None, input: Path | None) -> None:
+    from weebill.formats import refuse_overwriting
+
+    if output and input:
+        refuse_overwriting("--output", output, input)
 
 
 def _emit(text: str, output: Path | None) -> None:

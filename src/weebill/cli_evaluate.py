@@ -66,7 +66,8 @@ def evaluate(
     from weebill.evaluate import evaluate_in_detail
     from weebill.evaluate_pairs import embed_pairs, pair_report
     from weebill.evaluation_page import page
-    from weebill.formats import read_utterances
+    from weebill.formats import read_utterances, refuse_overwriting
+    from weebill.ledger import labels_of_others
     from weebill.pairs import read_pairs
     from weebill.pictures import new_figure
     from weebill.predictor import load
@@ -75,10 +76,14 @@ def evaluate(
     where = f"{data or 'embedded data, dev'}{f' ({split})' if split else ''}"
     name = where.rpartition("/")[2]
     scores: EvalReport | PairReport
+    for option, target in (("--json", json_file), ("--html", html)):
+        if data and target and data.exists():
+            refuse_overwriting(option, target, data, format)
     if pictures:
         new_figure(1, 1)  # says before the work, not after it, that matplotlib is not there
     minima = _minima(minimum or ())
     ledger: list[dict[str, Any]] = []
+    note = None
     pairs_given = _holds_pairs(data, format, split)
     if pairs_given:
         assert data is not None
@@ -96,12 +101,16 @@ def evaluate(
         predictor = load(model, on_overflow=cast("Overflow", on_overflow))
         found = evaluate_in_detail(predictor, utterances, with_intervals=True)
         scores, ledger = found.report, [entry.to_json() for entry in found.ledger]
+        note = labels_of_others(utterances, predictor.intents, predictor.intent_separator)
         if html:
             write_whole(html, page(found, str(model), where, show.read_log(model)).encode("utf-8", "replace"))
         table = show.scores(scores, f"{model} on {where}", found.intent_separator is not None)
         if pictures:
             draw_utterances(predictor, utterances, scores, f"{model.name} on {name}", pictures)
     Console().print(table)
+    if note:
+        remedy = "score it on data with its labels" if data else "name data with its labels by --data"
+        console.print(f"{note}; {remedy}", style="bold", soft_wrap=True, highlight=False)
     if ledger:
         console.print(show.ledger(ledger, "what no model could find (all with --json or --html)"))
     if json_file:
@@ -187,4 +196,6 @@ def _minima(options: Sequence[str]) -> dict[str, float]:
             raise ConfigError(f"--min expects NAME=VALUE, got {option!r}; as in --min exact_match=0.6") from None
         if name not in known:
             raise ConfigError(f"--min: expected one of {', '.join(known)}, got {name!r}; correct the name")
+        if minima[name] > 1:
+            raise ConfigError(f"--min: expected a value of at most 1, as 0.9 for 90 %, got {option!r}; correct it")
     return minima

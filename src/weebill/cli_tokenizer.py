@@ -154,10 +154,15 @@ def stats(
     """
     from itertools import chain, islice
 
+    from weebill.formats import refuse_overwriting
     from weebill.pictures import pieces_html
     from weebill.report import tokenizer_tables
     from weebill.tokenizer_stats import readable_pieces, tokenizer_stats
 
+    for option, target in (("--output", output), ("--html", html)):
+        for path in input if target else ():
+            if target and path.exists():
+                refuse_overwriting(option, target, path, format)
     tokenizer = _tokenizer(model, split_pattern)
     parts = [_texts_of(path, field, format, split, errors) for path in input]
     named = ", ".join(map(str, input))

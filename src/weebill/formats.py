@@ -180,7 +180,7 @@ def stream(
 def refuse_overwriting(
     option: str, target: Path, source: Path, format: str | None = None, to: str | None = None
 ) -> None:
-    """Refuse to write where data are read from: the rows that are left out would be lost.
+    """Refuse to write where data are read from: what is not written would be lost.
 
     Args:
         option: that names the target.
@@ -197,8 +197,8 @@ def refuse_overwriting(
     for file in read:
         within = to == "bio" and new in file.resolve().parents
         if within or new == file.resolve() or (target.exists() and file.exists() and target.samefile(file)):
-            raise ConfigError(f"{option}: expected another place than what is read, as rows that are left out would "
-                              f"be lost, got {target}, which is {file}; choose another name")  # fmt: skip
+            raise ConfigError(f"{option}: expected another place than what is read, as what is not written would be "
+                              f"lost, got {target}, which is {file}; choose another name")  # fmt: skip
     if source.is_dir() and new.is_relative_to(source.resolve()) and to == (format or guess(source)):
         raise ConfigError(f"{option}: expected a place outside of the folder that is read, got {target}, which would "
                           f"be read with {source} the next time; choose another folder")  # fmt: skip
@@ -343,7 +343,7 @@ def guess(path: Path) -> str:
     if first.startswith("{"):
         return "massive" if '"annot_utt"' in first else "spans"
     if first.startswith("["):
-        return "spacy"
+        return "spans" if json_lines.is_array_of_objects(path) else "spacy"
     if tables.is_table(first):
         return "table"
     if first.startswith(("version:", "nlu:")):

@@ -1,7 +1,8 @@
 """JSON lines <-> rows: span JSON lines, weebill's own, and MASSIVE's. Checks each row by itself, compares none.
 
 A span JSON line: {"id", "text", "intent", "spans": [{"start", "end", "label", "value"?, "role"?, "group"?}], "split",
-"lang"}; a missing "intent" or "spans" = not annotated. Any other key, of a row or of a span, is kept as it is.
+"lang"}; a missing "intent" or "spans" = not annotated. Any other key, of a row or of a span, is kept as it is. What
+`weebill parse` writes is read too: its "entities" as spans. One JSON array of such objects is as good as lines.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Any
 from weebill.errors import DataError
 from weebill.files import numbered_lines
 from weebill.interchange import Losses, OnError, Row, Span, checked_span, report_or_raise, short
+from weebill.json_items import json_items
 
 _SLOT = re.compile(r"\[(\S+) : ([^\]]*)\]")
 SPAN_KEYS = frozenset(("start", "end", "label", "value", "role", "group"))
@@ -25,7 +27,16 @@ _MASSIVE_KEYS = frozenset(("id", "locale", "partition", "intent", "utt", "annot_
 def json_rows(
     path: Path, errors: str = "strict", on_error: OnError = None, or_else: str = ""
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ("file:line", object) of JSON lines; blank lines are skipped. `errors`, `or_else`: see `numbered_lines`."""
+    """Yield ("file:line", object) of JSON lines, or of an array of objects; blank lines are skipped.
+
+    `errors`, `or_else`: see `numbered_lines`.
+    """
+    if is_array_of_objects(path):
+        for where, keys, item in json_items(path, errors):
+            if keys or not isinstance(item, dict):
+                raise DataError(f"{where}: expected one array of JSON objects, got {short(item)}; correct the file")
+            yield where, item
+        return
     for number, line in numbered_lines(path, errors, or_else):
         if not line.strip():
             continue
@@ -41,6 +52,16 @@ def json_rows(
         else:
             report_or_raise(DataError(f"{where}: expected one JSON object, got {short(line)}; correct the line"),
                             on_error)  # fmt: skip
+
+
+def is_array_of_objects(path: Path) -> bool:
+    """Return whether a file begins as a JSON array of objects does, on one line or on many."""
+    begun = ""
+    for _, line in numbered_lines(path, "replace"):
+        begun += line.strip()
+        if len(begun) > 1 or not "[".startswith(begun):
+            break
+    return bool(re.match(r"\[\s*\{", begun))
 
 
 def text_field(row: dict[str, Any], key: str, where: str, remedy: str = "correct the line or name its --format") -> str:
@@ -76,15 +97,22 @@ def _span_row(row: dict[str, Any], where: str) -> Row:
     """Return the row that one span JSON object holds."""
     text = whole_text(row, "text", where)
     intents = (text_field(row, "intent", where),) if row.get("intent") is not None else None
-    spans = None
-    if row.get("spans") is not None:
-        if not isinstance(row["spans"], list):
-            raise DataError(f"{where}: expected a list under 'spans', got {short(row['spans'])}; correct the line")
-        spans = tuple(_span(span, text, where) for span in row["spans"])
+    spans, key = None, "spans" if row.get("spans") is not None or not _as_parsed(row.get("entities")) else "entities"
+    if row.get(key) is not None:
+        if not isinstance(row[key], list):
+            raise DataError(f"{where}: expected a list under 'spans', got {short(row[key])}; correct the line")
+        spans = tuple(_span(span, text, where) for span in row[key])
     split, lang = (text_field(row, key, where) if row.get(key) is not None else None for key in ("split", "lang"))
-    extra = {key: value for key, value in row.items() if key not in _OWN_KEYS}
+    extra = {name: value for name, value in row.items() if name not in (*_OWN_KEYS, key)}
     id = row.get("id")
     return Row(text, intents, spans, "" if id is None else str(id), split, lang, extra, where)
+
+
+def _as_parsed(entities: Any) -> bool:
+    """Return whether a value is a list of entities as `weebill parse` writes them."""
+    return isinstance(entities, list) and all(
+        isinstance(one, dict) and {"start", "end", "label"} <= set(one) for one in entities
+    )
 
 
 def _span(span: Any, text: str, where: str) -> Span:

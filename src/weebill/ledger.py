@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from weebill.data import SHOWN_PLACES, LabelledRows, check_known_labels
-from weebill.schema import Utterance
+from weebill.schema import Utterance, intent_parts
 from weebill.tags import NO_TOKEN, TOO_LONG, TRUNCATED, Misaligned
 
 _AROUND = 40  # characters shown on either side of a span
@@ -67,6 +67,19 @@ def evaluation_ledger(
     entries = [*_misaligned(misaligned), *(_shortened(u, dropped) for u, dropped in shortened)]
     unknown = check_known_labels(utterances, intents, labels, separator)
     return entries + _unknown(unknown, intents, labels, "data", "the model")
+
+
+def labels_of_others(
+    utterances: Sequence[Utterance], intents: Sequence[str], separator: str | None = None
+) -> str | None:
+    """Return what to say of data whose intents are, most of them, none that a model knows."""
+    said = {part for u in utterances if u.intent is not None for part in intent_parts(u.intent, separator)}
+    unknown = said - set(intents)
+    if 2 * len(unknown) <= len(said):
+        return None
+    return (
+        f"{len(unknown)} of the {len(said)} intents in these data are none of the model's, so no such row can be right"
+    )
 
 
 def _misaligned(misaligned: Iterable[tuple[Utterance, Misaligned]]) -> Iterable[LedgerEntry]:

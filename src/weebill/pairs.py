@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from weebill.schema import ScoredPair
 from weebill.tables import holds_table
 from weebill.word_files import is_conll
 
+_LOG = logging.getLogger("weebill")
 STS_COLUMNS = 7  # genre, file, year, id, score, sentence1, sentence2; some rows carry more
 STS_SCALE = 5.0
 _STS_NAMES = ("genre", "file", "year", "id")  # of the columns before the score
@@ -142,7 +145,7 @@ def is_pair_file(path: Path) -> bool:
             return False
         if isinstance(row, list):
             return not any(isinstance(value, dict) for value in row)  # as spaCy's tuples have
-        return isinstance(row, dict) and not {"text", "utt"} & set(row)
+        return isinstance(row, dict) and not {"text", "utt", "intent", "spans", "entities"} & set(row)
     return kind == "csv" or ("\t" in first and not first.startswith(("{", "[")) and not is_conll(path))
 
 
@@ -212,7 +215,7 @@ def _read_qqp(path: Path, losses: Losses) -> Iterator[ScoredPair]:
 
 def _read_columns(path: Path, losses: Losses) -> Iterator[ScoredPair]:
     scored: bool | None = None  # does the third column hold scores? decided by the first row
-    width = 0
+    width, labels = 0, Counter[str]()
     for number, (where, fields) in enumerate(_ROWS[_kind(path)](path)):
         if number == 0 and _names_columns(fields, where):
             continue
@@ -232,6 +235,7 @@ def _read_columns(path: Path, losses: Losses) -> Iterator[ScoredPair]:
         if scored:
             yield _pair(fields[0], fields[1], _number(fields[2], 1.0, where), where)
             continue
+        labels[fields[1] if len(fields[1].split()) == 1 < len(fields[0].split()) else ""] += 1
         yield _pair(fields[0], fields[1], 1.0, where)
         if width == 3:
             if fields[1] == fields[2]:
@@ -239,6 +243,9 @@ def _read_columns(path: Path, losses: Losses) -> Iterator[ScoredPair]:
                                 f"as both; correct or remove the line")  # fmt: skip
             losses.add("triplet written as two pairs, scored 1 and 0", where)
             yield _pair(fields[0], fields[2], 0.0, where)
+    if width == 2 and not labels[""]:
+        _LOG.warning("%s: every second text is a single word, such as %s; if these are labels, %s", path,
+                     ", ".join(map(repr, list(labels)[:3])), LABELLED)  # fmt: skip
 
 
 def _names_columns(fields: Sequence[str], where: str) -> bool:
@@ -253,6 +260,10 @@ def _names_columns(fields: Sequence[str], where: str) -> bool:
     if names & _TEXT_COLUMNS and names <= _COLUMN_NAMES | _TEXT_COLUMNS | {"id", "labels"}:
         raise DataError(f"{where}: expected pairs of texts, as columns are read, got the columns "
                         f"{', '.join(fields)}; {LABELLED}")  # fmt: skip
+    if names & (_COLUMN_NAMES | _TEXT_COLUMNS) and len(names) > 1 and all(name.isidentifier() for name in names):
+        raise DataError(f"{where}: expected columns whose names say what they hold, or a pair of texts, got "
+                        f"{', '.join(fields)}; name columns of pairs sentence1, sentence2 and score, or {LABELLED}"
+                        )  # fmt: skip
     return False
 
 

@@ -57,6 +57,11 @@ class Predictor:
         self.intent_separator = intent_separator
         self._grammar = TagGrammar(tags, transitions) if tags else None
 
+    def __repr__(self) -> str:
+        entities = sum(tag.startswith("B-") for tag in self.tags)
+        return (f"<weebill.Predictor: {len(self.intents)} intents, {entities} kinds of entities, "
+                f"{self.embedding_dim}-dim embeddings>")  # fmt: skip
+
     def __call__(self, text: str) -> Prediction:
         """Return intent and entities of one text.
 
@@ -127,8 +132,10 @@ class Predictor:
 
         Raises:
             ArtifactError: the model has no heads.
+            ConfigError: something else than texts.
         """
         self.require_heads()
+        check_texts(texts)
         if len(texts) == 1:  # as below, without the generators that several texts need: a tenth less time
             batch = self.tokenizer.encode_batch(texts, self.max_seq_len)
             if not batch.encodings[0].dropped_tokens:
@@ -140,7 +147,12 @@ class Predictor:
         return [found[i] for i in range(len(texts))]
 
     def embed(self, texts: Sequence[str], show_progress: bool | None = None) -> npt.NDArray[np.float32]:
-        """Return sentence embeddings, float32 (len(texts), embedding_dim), in the order given."""
+        """Return sentence embeddings, float32 (len(texts), embedding_dim), in the order given.
+
+        Raises:
+            ConfigError: something else than texts.
+        """
+        check_texts(texts)
         vectors = np.zeros((len(texts), self.embedding_dim), dtype=np.float32)
         for rows, _, output in self.outputs(texts, show_progress=show_progress):
             vectors[rows] = output.sentence_embedding_BD
@@ -211,6 +223,21 @@ class Predictor:
             return {}
         scores_BTL = softmax(logits_BTL)  # all of them: to pick some first takes longer
         return {i: [scores_BTL.item(i, t, tag) for t, tag in zip(reads[i], tags[i], strict=True)] for i in labelled}
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what is no list of texts, such as the NaN of an empty cell.
+
+    Raises:
+        ConfigError: it is one text, or not all of it is text.
+    """
+    if isinstance(texts, str) or not hasattr(texts, "__len__"):
+        raise ConfigError(f"expected a list of texts, got {type(texts).__name__}; put it into one: [text], list(texts)")
+    if set(map(type, texts)) != {str}:
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ConfigError(f"texts[{i}]: expected a text, got {text!r:.40} ({type(text).__name__}); leave it "
+                                  f"out or make it a text")  # fmt: skip
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

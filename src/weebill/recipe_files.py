@@ -38,9 +38,10 @@ def load_recipe(path_or_name: str, kind: type[RecipeT], overrides: Sequence[str]
     elif path_or_name in recipe_names():
         text = (resources.files("weebill") / "recipes" / f"{path_or_name}.toml").read_text(encoding="utf-8")
     else:
+        near = difflib.get_close_matches(path_or_name, recipe_names(), n=1)
         raise ConfigError(
             f"expected a recipe file or the name of a shipped recipe ({', '.join(recipe_names())}), "
-            f"got {path_or_name!r}, which is neither; check the path"
+            f"got {path_or_name!r}, which is neither; {f'did you mean {near[0]!r}?' if near else 'check the path'}"
         )
     try:
         values = tomllib.loads(text)
@@ -104,6 +105,9 @@ def _explain(kind: type[BaseModel], item: dict[str, Any], where: str) -> str:
         hint = f"did you mean {'.'.join([*location[:-1], near[0]])!r}?" if near else ""
         hint = hint or (f"did you mean {elsewhere[0]!r}?" if elsewhere else f"known keys: {', '.join(sorted(known))}")
         return f"{where}: unknown key {dotted!r}; {hint}"
+    if item["type"] == "tuple_type":
+        example = json.dumps([item.get("input")])
+        return f"{where}: {dotted}: expected a list, got {item.get('input')!r}; write --set '{dotted}={example}'"
     return f"{where}: {dotted or 'recipe'}: {item['msg']}, got {item.get('input')!r}; correct the value"
 
 

@@ -94,6 +94,10 @@ class RunDisplay:
                 self.console.print(trainable(event["table"], event["fixed"], event.get("first_epochs")))
                 self.console.print(f"device {event['device']}, precision {event['precision']}, "
                                    f"early stopping on dev {event['metric']}")  # fmt: skip
+                if event["epochs"] > event["asked_epochs"]:
+                    self.console.print(f"training.min_steps makes {event['epochs']} epochs of the "
+                                       f"{event['asked_epochs']} asked for; --set training.min_steps=0 leaves it at "
+                                       f"these")  # fmt: skip
                 if self.console.is_terminal:
                     self.live.start()
             case "teachers":

@@ -294,8 +294,8 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path, method = request.url.path, request.method
     if error.status_code == 404:
-        refusal = Refusal("NotFound", "expected one of the paths in /docs, got another one; a model without heads has "
-                                      "no /model/parse")  # fmt: skip
+        refusal = Refusal("NotFound", "expected one of the paths in /docs, got another one; only a model with heads "
+                                      "has /model/parse")  # fmt: skip
     elif error.status_code == 405:
         allowed = dict(error.headers or {})
         refusal = Refusal("MethodNotAllowed", f"expected {allowed.get('Allow', 'another method')}, got {method}; see "

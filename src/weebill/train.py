@@ -82,6 +82,7 @@ def fit(
     else:
         run.emit({"event": "start", "table": list(trainable_table(run.groups)), "first_epochs": dict(task.first_epochs),
                   "fixed": sum(b.numel() for b in model.buffers()), "metric": task.metric,
+                  "epochs": len(run.steps_by_epoch), "asked_epochs": settings.epochs,
                   "device": str(run.accelerator.device), "precision": run.accelerator.mixed_precision})  # fmt: skip
     with run.workers.open(), _interrupts() as interrupted:
         for epoch, plans, first in run.rest():
