@@ -314,8 +314,8 @@ def _model_and_texts(arguments: list[str], input: Path | None) -> tuple[str, lis
         return first, arguments[1:]
     if not alone and first.split() == [first]:
         if "/" not in first and input is None and all(word.split() == [word] for word in arguments):
-            raise ConfigError(f"{first}: expected a model folder in front of texts, got nothing there; name one, or put "
-                              f"a text of several words in quotes: {shlex.quote(' '.join(arguments))}")  # fmt: skip
+            raise ConfigError(f"{first}: expected a model folder in front of texts, got nothing there; name one, or "
+                              f"put a text of several words in quotes: {shlex.quote(' '.join(arguments))}")  # fmt: skip
         return first, arguments[1:]  # whose absence has its own error
     if alone and first.split() == [first] and _text_is_waiting():
         console.print(f"read {_escape(repr(first))} as a text, as there is no such model folder; what standard input "

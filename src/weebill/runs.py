@@ -88,8 +88,8 @@ def _read_split(root: Path, name: str, format: str | None) -> list[Utterance]:
     """A path may carry its split: `massive/en-US.jsonl#train`."""
     path, mark, part = name.partition("#")
     if not (root / path).exists():
-        raise DataError(f"{root / path}: expected the recipe's data, got nothing there; name its folder by --data-root, "
-                        f"or other data by --set 'data.train=[\"FILE\"]' and --set data.dev=FILE")  # fmt: skip
+        raise DataError(f"{root / path}: expected the recipe's data, got nothing there; name its folder by "
+                        f"--data-root, or other data by --set 'data.train=[\"FILE\"]' and --set data.dev=FILE")  # fmt: skip
     return read_utterances(root / path, format=format, split=part if mark else None)
 
 
