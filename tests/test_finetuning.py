@@ -26,7 +26,7 @@ from weebill.pictures import training_curves
 from weebill.predictor import predictor_of_model
 from weebill.recipe_files import load_recipe, parse_recipe, recipe_names
 from weebill.runs import rates_that_wipe_out
-from weebill.schema import OUT_OF_SCOPE, Utterance
+from weebill.schema import OUT_OF_SCOPE, Entity, Utterance
 from weebill.serve import _parsed
 from weebill.starting import start_heads
 from weebill.tags import MISSING, tag_vocabulary
@@ -163,6 +163,15 @@ def test_a_crf_goes_with_its_model_to_disk_and_to_onnx(train, tmp_path):
     (tmp_path / "onnx" / "heads" / "transitions.safetensors").write_bytes(save({"start_L": np.zeros(3, np.float32)}))
     with pytest.raises(ArtifactError, match="expected start_L, transitions_LL, end_L of the shapes"):
         weebill.load(tmp_path / "onnx")
+
+
+def test_labels_that_touch_in_the_rows_alone_may_touch(train, tmp_path):
+    row = Utterance("call anna bob", "call", (Entity(5, 9, "who"), Entity(10, 13, "who")))
+    _, model, _ = train([*ROWS, row], heads={"lstm_dim": 16, "mlp_dim": 16})
+    model.save(tmp_path / "model")
+    assert export_onnx(tmp_path / "model", tmp_path / "onnx", ROWS).ok
+    assert [weebill.load(tmp_path / name).touching for name in ("model", "onnx")] == [["who"]] * 2
+    assert train(heads={"touching": "any"})[1].config.settled_touching is None
 
 
 def test_options_that_do_not_go_together_are_refused():

@@ -166,10 +166,10 @@ def test_same_tags_of_random_logits(javascript):
     assert got == expected
 
 
-@pytest.mark.parametrize("whole_words", [False, True])
-def test_same_entities_of_random_logits(whole_words, javascript):
+@pytest.mark.parametrize(("whole_words", "touching"), [(False, None), (True, None), (True, []), (False, [])])
+def test_same_entities_of_random_logits(whole_words, touching, javascript):
     predictor = word_table_predictor()
-    predictor.whole_words = whole_words
+    predictor.whole_words, predictor._grammar = whole_words, TagGrammar(predictor.tags, touching=touching)
     rng = np.random.default_rng(6)
     texts, cases, expected = HARD + random_texts(200), [], []
     for text in texts:
@@ -180,11 +180,11 @@ def test_same_entities_of_random_logits(whole_words, javascript):
         expected.append([(e.start, e.end, e.label, pytest.approx(e.score, abs=1e-6)) for e in prediction.entities])
         cases.append([units(text), batch.encodings[0].offsets, logits_1TL[0].tolist()])
     got = javascript.evaluate(
-        """([tags, cases, words]) => {
-            const grammar = new weebill.TagGrammar(tags);
+        """([tags, cases, words, touching]) => {
+            const grammar = new weebill.TagGrammar(tags, touching);
             return cases.map(([units, ...rest]) => weebill.decodeEntities(text(units), ...rest, grammar, words));
         }""",
-        [predictor.tags, cases, whole_words],
+        [predictor.tags, cases, whole_words, touching],
     )
     assert [[(e["start"], e["end"], e["label"], e["score"]) for e in found] for found in got] == expected
 

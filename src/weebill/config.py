@@ -51,6 +51,10 @@ class HeadsConfig(Section):
     entity_boundaries: Literal["auto", "words", "any"] = Field(
         "auto", description="words: entities are whole words; auto: if those of the training data are"
     )
+    touching: Literal["auto", "any"] | tuple[str, ...] = Field(
+        "auto", description="labels of which one entity may follow another at once; auto: those of which it does so in "
+        "the training data; any: all"
+    )  # fmt: skip
     dropout: float = Field(0.1, ge=0, lt=1, description="of both heads, in training")
     crf: bool = Field(False, description="also learn how well each tag follows each other one; read by Viterbi")
     intent_threshold: Literal["dev"] | Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -61,6 +65,11 @@ class HeadsConfig(Section):
     intent_separator: Annotated[str, Field(min_length=1, pattern=r"^\S*$")] | None = Field(
         None, description="a text may have several intents, joined in its label by this, such as +; default: one intent"
     )
+
+    @property
+    def settled_touching(self) -> tuple[str, ...] | None:
+        """The labels whose entities may touch; None: all."""
+        return None if isinstance(self.touching, str) else self.touching
 
     @property
     def settled_threshold(self) -> float:

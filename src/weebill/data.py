@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -392,6 +393,16 @@ def entities_are_whole_words(utterances: Sequence[Utterance], tolerance: float =
     spans = [(u.text, e) for u in utterances for e in u.entities or ()]
     cutting = sum(is_inside_word(text, e.start) or is_inside_word(text, e.end) for text, e in spans)
     return cutting <= tolerance * len(spans)
+
+
+def touching_labels(utterances: Iterable[Utterance]) -> tuple[str, ...]:
+    """Return the labels of which an entity follows another one with nothing but white space between them, sorted."""
+    found = set()
+    for u in utterances:
+        for one, after in pairwise(sorted(u.entities or (), key=lambda entity: entity.start)):
+            if one.label == after.label and not u.text[one.end : after.start].strip():
+                found.add(one.label)
+    return tuple(sorted(found))
 
 
 def check_known_labels(

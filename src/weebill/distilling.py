@@ -4,7 +4,7 @@ Of each text the student learns the teachers' soft intents and tags, and the sen
 rows the gold labels too. How tags come from one tokenization to another is in soft_tags.py.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from weebill.config import DistillRecipe
 from weebill.decoding import TagGrammar
 from weebill.errors import ConfigError, DataError
 from weebill.evaluate import statistics
-from weebill.finetuning import check_metric, dev_scores, settle_boundaries, tag_class_weights
+from weebill.finetuning import check_metric, dev_scores, settle_entities, tag_class_weights
 from weebill.joint_teacher import JointTeacher, Labels, SoftLabels, shared_labels, soft_labels, trusted
 from weebill.ledger import training_ledger
 from weebill.lessons import Lesson
@@ -90,7 +90,7 @@ def distill(
                           "embeddings alone, got none; give both, or let all texts teach labels")  # fmt: skip
     set_seed(recipe.seed)
     labelled = _labelled(lessons)
-    heads = settle_boundaries(recipe.heads, labelled)
+    heads = settle_entities(recipe.heads, labelled)
     teachers = all_teachers(recipe, lessons, teachers)
     intents, tags = shared_labels(teachers)
     labels = [tag[2:] for tag in tags if tag.startswith("B-")]
@@ -106,7 +106,7 @@ def distill(
     check_metric(recipe.metric, predictor, dev)
     if sentence_teacher and recipe.loss.embedding_weight:  # refuse a width before minutes of reading
         fit_width(sentence_teacher([dev[0].text]), width, recipe.loss.teacher_projection)
-    on_event({"event": "teachers"} | teachers_scores(teachers, dev, model.whole_words))
+    on_event({"event": "teachers"} | teachers_scores(teachers, dev, model.whole_words, touching=heads.settled_touching))
     work = _Distillation(recipe, model, [_prepare(recipe, model, lesson, teachers, on_event) for lesson in lessons])
     if sentence_teacher and follows:
         _add_embeddings(recipe, work.rows, sentence_teacher, width)
@@ -120,13 +120,17 @@ def distill(
 
 
 def teachers_scores(
-    teachers: Sequence[JointTeacher], dev: Sequence[Utterance], whole_words: bool, show_progress: bool = True
+    teachers: Sequence[JointTeacher],
+    dev: Sequence[Utterance],
+    whole_words: bool,
+    show_progress: bool = True,
+    touching: Collection[str] | None = None,
 ) -> dict[str, float]:
     """Return how well the teachers' mean reads dev: what a student of theirs can hope for, by name of the score."""
     intents, tags = shared_labels(teachers)
     texts = list(dict.fromkeys(u.text for u in dev))
     soft = soft_labels(teachers, texts, whole_words, cache_folder(), show_progress)
-    grammar, predictions = TagGrammar(tags), {}
+    grammar, predictions = TagGrammar(tags, touching=touching), {}
     for i, text in enumerate(texts):
         words = word_spans(text, whole_words)
         logs_1UL = soft.tags_UL[None, soft.first_word_N[i] : soft.first_word_N[i] + len(words)].astype(np.float32)
@@ -158,7 +162,7 @@ def all_teachers(
     else:
         intents = sorted({u.intent for u in labelled if u.intent is not None})
         labels = Labels(intents, tag_vocabulary(e.label for u in labelled for e in u.entities or ()))
-    whole_words = settle_boundaries(recipe.heads, labelled).entity_boundaries == "words"
+    whole_words = settle_entities(recipe.heads, labelled).entity_boundaries == "words"
     return [*teachers, linear_teacher(recipe.linear, rows, labels, whole_words, texts)]
 
 

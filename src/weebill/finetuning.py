@@ -70,7 +70,7 @@ def finetune(
         raise DataError("expected training rows with an intent, got none; for entities alone give every row "
                         "the same intent, and --set metric=span_f1")  # fmt: skip
     tags = tag_vocabulary(labels)
-    model = MultiTaskModel(encoder, intents, tags, settle_boundaries(recipe.heads, train))
+    model = MultiTaskModel(encoder, intents, tags, settle_entities(recipe.heads, train))
     start = start_heads(recipe, model)
     check_freezing(recipe, model, start)
     longest = encoder.config.max_seq_len
@@ -259,12 +259,14 @@ def choose_threshold(model: MultiTaskModel, dev: Sequence[Utterance]) -> dict[st
     return {"threshold": threshold, "intent_accuracy": [float(right_N.mean()), float(after_N.mean())]}
 
 
-def settle_boundaries(heads: HeadsConfig, train: Sequence[Utterance]) -> HeadsConfig:
-    """Return the heads with `entity_boundaries` decided: "auto" looks at the training rows."""
-    if heads.entity_boundaries != "auto":
-        return heads
-    boundaries = "words" if data.entities_are_whole_words(train) else "any"
-    return heads.model_copy(update={"entity_boundaries": boundaries})
+def settle_entities(heads: HeadsConfig, train: Sequence[Utterance]) -> HeadsConfig:
+    """Return the heads with `entity_boundaries` and `touching` decided: "auto" looks at the training rows."""
+    settled: dict[str, object] = {}
+    if heads.entity_boundaries == "auto":
+        settled["entity_boundaries"] = "words" if data.entities_are_whole_words(train) else "any"
+    if heads.touching == "auto":
+        settled["touching"] = data.touching_labels(train)
+    return heads.model_copy(update=settled)
 
 
 def check_metric(metric: str, predictor: Predictor, dev: Sequence[Utterance]) -> None:

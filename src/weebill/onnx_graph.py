@@ -74,6 +74,8 @@ def _metadata(stored: StoredModel, int8: bool) -> dict[str, str]:
         values |= {"intents": stored.heads.intents, "tags": stored.heads.tags}
         config = stored.heads.config
         values |= {"entity_boundaries": config.entity_boundaries, "intent_threshold": config.settled_threshold}
+        if config.settled_touching is not None:
+            values["touching"] = config.settled_touching
         if config.intent_separator is not None:
             values["intent_separator"] = config.intent_separator
         if stored.heads.transitions:

@@ -28,6 +28,7 @@ class Predictor:
 
     `max_seq_len` is in tokens. A longer text is read in overlapping windows; with `on_overflow` "truncate" only its
     beginning is, and with "error" it is refused. With `whole_words` no entity begins or ends inside a word.
+    Entities of one label touch only where it is in `touching`; default: all may.
     An intent less probable than `intent_threshold` is read as `schema.OUT_OF_SCOPE`. `transitions` are those of a CRF.
     With an `intent_separator` a text may have several of the `intents`, joined by it.
     """
@@ -45,6 +46,7 @@ class Predictor:
         intent_threshold: float = 0.0,
         on_overflow: Overflow = "window",
         intent_separator: str | None = None,
+        touching: Sequence[str] | None = None,
     ):
         if on_overflow not in get_args(Overflow):
             raise ConfigError(f"on_overflow: expected one of {', '.join(get_args(Overflow))}, got {on_overflow!r}; "
@@ -55,7 +57,8 @@ class Predictor:
         self.intents, self.tags, self.whole_words = list(intents), list(tags), whole_words
         self.transitions, self.intent_threshold = transitions, intent_threshold
         self.intent_separator = intent_separator
-        self._grammar = TagGrammar(tags, transitions) if tags else None
+        self.touching = None if touching is None else list(touching)
+        self._grammar = TagGrammar(tags, transitions, touching) if tags else None
 
     def __repr__(self) -> str:
         entities = sum(tag.startswith("B-") for tag in self.tags)
@@ -283,6 +286,7 @@ def predictor_of(stored: StoredModel, backend: Backend, on_overflow: Overflow = 
         heads.config.settled_threshold if heads else 0.0,
         on_overflow,
         heads.config.intent_separator if heads else None,
+        heads.config.settled_touching if heads else None,
     )
 
 
@@ -300,4 +304,5 @@ def predictor_of_model(model: "MultiTaskModel", backend: Backend | None = None) 
         model.transitions,
         model.config.settled_threshold,
         intent_separator=model.config.intent_separator,
+        touching=model.config.settled_touching,
     )

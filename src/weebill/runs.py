@@ -89,7 +89,7 @@ def _read_split(root: Path, name: str, format: str | None) -> list[Utterance]:
     path, mark, part = name.partition("#")
     if not (root / path).exists():
         raise DataError(f"{root / path}: expected the recipe's data, got nothing there; name its folder by "
-                        f"--data-root, or other data by --set 'data.train=[\"FILE\"]' and --set data.dev=FILE")  # fmt: skip
+                        f"--data-root, or other data by --set data.train and --set data.dev")  # fmt: skip
     return read_utterances(root / path, format=format, split=part if mark else None)
 
 

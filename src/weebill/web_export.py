@@ -137,6 +137,7 @@ def _files(predictor: Predictor, source: Path, name: str, examples: Sequence[Utt
         "tokenizer": tokenizer,
         "tags": predictor.tags,
         "whole_words": predictor.whole_words,
+        "touching": predictor.touching,
         "max_text_chars": Limits.max_text_chars,
         "examples": [{"text": u.text, "intent": u.intent} for u in utterances],
         "golden": [row.to_json() for row in read_golden(source)],

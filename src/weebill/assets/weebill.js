@@ -197,15 +197,17 @@ export function softmax(logits) {
   return powers.map(power => power / sum);
 }
 
-/** Which BIO tag may follow which: no I-x but after B-x or I-x, no change inside a word. */
+/** Which BIO tag may follow which: no I-x but after B-x or I-x, no change inside a word, and no B-x right after an entity x
+ *  that is not among `touching`; null: all are. */
 export class TagGrammar {
-  constructor(tags) {
+  constructor(tags, touching = null) {
     const number = new Map(tags.map((tag, i) => [tag, i]));
     this.tags = tags;
     this.outside = number.get("O");
     this.insides = tags.flatMap((tag, i) => tag.startsWith("I-") ? [i] : []);
     this.begins = this.insides.map(i => number.get("B-" + tags[i].slice(2)));
     this.order = [this.outside, ...this.begins, ...this.insides];  // as Viterbi has them
+    this.apart = tags.map(tag => touching !== null && tag.startsWith("B-") && !touching.includes(tag.slice(2)));
     this.beginOf = tags.map(tag => tag.startsWith("I-") ? number.get("B-" + tag.slice(2)) : -1);
   }
 
@@ -219,6 +221,7 @@ export class TagGrammar {
     return tags.every((tag, t) => {
       const before = t ? tags[t - 1] : this.outside, begin = this.beginOf[tag];
       if (begin >= 0) return before === begin || before === tag;
+      if (this.apart[tag] && (before === tag || this.beginOf[before] === tag)) return false;
       return !goesOn[t] || (before === tag && !this.tags[tag].startsWith("B-"));
     });
   }
@@ -228,12 +231,15 @@ export class TagGrammar {
     let score = this.order.map((_, tag) => tag ? -Infinity : 0);  // before the text nothing can be continued
     rows.forEach((row, t) => {
       const before = argmax(score), begun = [];
+      const own = before ? (before - 1) % labels + 1 : 0;  // the label of the best tag, as its begin tag
+      const other = argmax(score.map((value, tag) => own && (tag === own || tag === own + labels) ? -Infinity : value));
+      const from = tag => own && tag === own && this.apart[this.order[tag]] ? other : before;
       const reached = score.map((_, tag) => {
-        if (tag <= labels) return goesOn[t] ? (tag ? -Infinity : score[0]) : score[before];
+        if (tag <= labels) return goesOn[t] ? (tag ? -Infinity : score[0]) : score[from(tag)];
         begun[tag] = score[tag - labels] >= score[tag];
         return Math.max(score[tag - labels], score[tag]);
       });
-      steps.push({before, begun});
+      steps.push({from, begun});
       score = reached.map((value, tag) => value + row[this.order[tag]]);
     });
     const tags = [];
@@ -241,7 +247,7 @@ export class TagGrammar {
     for (let t = rows.length - 1; t >= 0; t--) {
       tags[t] = this.order[tag];
       if (tag > labels) tag = steps[t].begun[tag] ? tag - labels : tag;
-      else tag = goesOn[t] ? 0 : steps[t].before;
+      else tag = goesOn[t] ? 0 : steps[t].from(tag);
     }
     return tags;
   }
@@ -282,7 +288,7 @@ export class Road {
     this.model = model;
     this.info = model.info;
     this.tokenizer = new Tokenizer(model.tokenizer);
-    this.grammar = model.tags.length ? new TagGrammar(model.tags) : null;
+    this.grammar = model.tags.length ? new TagGrammar(model.tags, model.touching) : null;
     this.run = run;
     this.examples = examples;
     this.last = Promise.resolve();
