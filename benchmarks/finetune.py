@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from weebill import data, templates
+from weebill import data, label_facts, templates
 from weebill.config import FinetuneRecipe
 from weebill.finetuning import finetune
 from weebill.formats import read_utterances
@@ -78,7 +78,7 @@ def train_plain(recipe: FinetuneRecipe, rows: Sequence[Utterance], tokenizer: To
     """Train as a user of torch would."""
     torch.manual_seed(recipe.seed)
     settings = recipe.training
-    intents, labels = data.labels_of(rows)
+    intents, labels = label_facts.labels_of(rows)
     tags = tag_vocabulary(labels)
     labelled = data.label_rows(rows, tokenizer, recipe.encoder.max_seq_len, intents, tags)
     weights_L = torch.from_numpy(data.class_weights(labelled.tags, len(tags), recipe.loss.tag_weight_power))

@@ -47,11 +47,12 @@ import weebill
 from weebill import Entity, Predictor, ScoredPair, Tokenizer, templates
 from weebill.backend import TorchBackend
 from weebill.config import FinetuneRecipe, PretrainRecipe, Source
-from weebill.data import class_weights, label_rows, labels_of, sampling_weights
+from weebill.data import class_weights, label_rows, sampling_weights
 from weebill.evaluate import evaluate
 from weebill.export import export_onnx
 from weebill.finetuning import finetune
 from weebill.formats import read_utterances
+from weebill.label_facts import labels_of
 from weebill.metrics import span_errors
 from weebill.pictures import training_curves
 from weebill.pretraining import pretrain

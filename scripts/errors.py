@@ -15,10 +15,11 @@ ROOT = Path(__file__).parent.parent
 CLASSES = {"ConfigError", "DataError", "ArtifactError", "TrainingStopped", "TrainingInterrupted", "MissingExtraError",
            "Overloaded", "Refusal"}  # fmt: skip
 AREAS = {
-    "Recipes, options and the command line": "config recipe_files cli cli_evaluate cli_data cli_data_make "
-    "cli_tokenizer demo runs provenance",
+    "Recipes, options and the command line": "config distill_config recipe_files cli cli_evaluate cli_data "
+    "cli_data_make cli_tokenizer demo runs provenance",
     "Files of data": "files formats json_lines json_items word_files rasa_files spacy_tuples tables interchange pairs "
-    "corpus conversion checking mending copies row_checks value_checks label_checks split_files splitting data schema",
+    "corpus conversion checking mending copies row_checks value_checks label_checks label_facts split_files splitting "
+    "data schema",
     "Templates and generated data": "grammar expressions templates generator swapping",
     "Downloads (weebill data fetch)": "download datasets completeness archives wikipedia",
     "Tokenizers": "bpe tokenizer tokenizer_files tiktoken_files tokenizer_checks hf_tokenizer normalize "
@@ -27,8 +28,8 @@ AREAS = {
     "backend predictor checkpoint __init__",
     "Training": "train starting shrinking pretraining finetuning distilling sources mining lessons teacher "
     "joint_teacher linear_teacher soft_tags freezing losses heads bpe_dropout",
-    "Evaluation and pictures": "evaluate evaluate_pairs pair_metrics metrics comparison bootstrap report pictures "
-    "embedding_pictures neighbours",
+    "Evaluation and pictures": "evaluate evaluate_pairs pair_metrics metrics comparison bootstrap report run_display "
+    "pictures embedding_pictures neighbours",
     "Export": "export onnx_graph graph_weights web_export pages",
     "Serving": "serve http_guard http_types batching",
 }

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from weebill.cli import app
-from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe
+from weebill.config import FinetuneRecipe, PretrainRecipe
+from weebill.distill_config import DistillRecipe
 from weebill.recipe_files import recipe_names
 
 ROOT = Path(__file__).parent.parent

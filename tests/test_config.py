@@ -1,6 +1,7 @@
 import pytest
 
-from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe
+from weebill.config import FinetuneRecipe, PretrainRecipe
+from weebill.distill_config import DistillRecipe
 from weebill.errors import ConfigError
 from weebill.recipe_files import load_recipe, recipe_names
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weebill.data import entities_are_whole_words, touching_labels
 from weebill.decoding import TagGrammar, Transitions
+from weebill.label_facts import entities_are_whole_words, touching_labels
 from weebill.predictor import Predictor
 from weebill.schema import Entity, ModelOutput, Utterance
 from weebill.tokenizer import Tokenizer

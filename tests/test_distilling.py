@@ -17,8 +17,9 @@ from safetensors.numpy import load_file
 import weebill
 from weebill import MultiTaskModel, SentenceTransformer, distilling
 from weebill.backend import TorchBackend
-from weebill.config import AgreementConfig, DistillRecipe, FinetuneRecipe
+from weebill.config import FinetuneRecipe
 from weebill.decoding import TagGrammar
+from weebill.distill_config import AgreementConfig, DistillRecipe
 from weebill.distilling import distill, teachers_scores
 from weebill.errors import ArtifactError, ConfigError, DataError
 from weebill.evaluate import evaluate

@@ -28,7 +28,8 @@ import documents
 from documents import ROOT, blocks
 from stand_ins import StandIns
 from weebill.cli import app
-from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe
+from weebill.config import FinetuneRecipe, PretrainRecipe
+from weebill.distill_config import DistillRecipe
 from weebill.errors import WeebillError
 from weebill.predictor import load
 from weebill.recipe_files import load_recipe, parse_recipe

@@ -11,10 +11,11 @@ import torch
 from safetensors.numpy import save
 
 import weebill
-from weebill import data, finetuning, templates
+from weebill import data, finetuning, label_facts, templates
 from weebill import train as train_module
 from weebill.batching import read_texts
-from weebill.config import DistillRecipe, FinetuneRecipe, HeadsConfig, PretrainRecipe, TrainingConfig
+from weebill.config import FinetuneRecipe, HeadsConfig, PretrainRecipe, TrainingConfig
+from weebill.distill_config import DistillRecipe
 from weebill.errors import ArtifactError, ConfigError
 from weebill.evaluate import evaluate
 from weebill.export import export_onnx
@@ -200,7 +201,7 @@ def _collate(tokenizer, rows, monkeypatch, **sections):
 
 
 def test_bpe_dropout_cuts_texts_anew_and_their_tags_with_them(tokenizer, monkeypatch):
-    rows = data.sort_intents([u for u in ROWS if u.text.isascii()][:40], None)
+    rows = label_facts.sort_intents([u for u in ROWS if u.text.isascii()][:40], None)
     plan = Plan(0, np.arange(len(rows)))
     collate = _collate(tokenizer, rows, monkeypatch, loss={"bpe_dropout": 0.5})
     plain = _collate(tokenizer, rows, monkeypatch)(plan, np.random.default_rng(0))

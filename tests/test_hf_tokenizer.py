@@ -13,7 +13,7 @@ from tokenizers import pre_tokenizers, processors, trainers
 from tokenizers.models import Unigram
 from transformers import AutoTokenizer
 
-from weebill import data, templates
+from weebill import data, label_facts, templates
 from weebill.errors import ArtifactError, ConfigError, MissingExtraError
 from weebill.hf_tokenizer import HuggingFaceTokenizer, load_tokenizer
 from weebill.tags import tag_vocabulary
@@ -95,7 +95,7 @@ def test_a_typed_special_token_is_text(tokenizer):
 
 def test_gold_spans_align(tokenizer):
     rows = templates.generate()[0][:500]
-    intents, labels = data.labels_of(rows)
+    intents, labels = label_facts.labels_of(rows)
     assert data.label_rows(rows, tokenizer, 40, intents, tag_vocabulary(labels)).misaligned == []
 
 
@@ -143,7 +143,7 @@ def test_unigram_spans_leave_out_the_space_before_a_word(tmp_path):
     inner.save(str(tmp_path / "tokenizer.json"))
     tokenizer = load_tokenizer(tmp_path)
     assert (tokenizer.pad_id, tokenizer.mask_id, tokenizer.frame) == (1, 4, ([0], [2]))
-    intents, labels = data.labels_of(rows)
+    intents, labels = label_facts.labels_of(rows)
     assert data.label_rows(rows, tokenizer, 64, intents, tag_vocabulary(labels)).misaligned == []
     assert not {0, 1, 2, 4} & set(tokenizer.encode("<s> a <pad> <mask></s>").token_ids[1:-1])
 

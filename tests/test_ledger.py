@@ -8,9 +8,10 @@ from rich.console import Console
 
 from weebill import report, templates
 from weebill.config import FinetuneRecipe
-from weebill.data import label_rows, labels_of
+from weebill.data import label_rows
 from weebill.errors import DataError
 from weebill.formats import read_utterances, write_spans
+from weebill.label_facts import labels_of
 from weebill.ledger import evaluation_ledger, excerpt, training_ledger
 from weebill.recipe_files import parse_recipe
 from weebill.runs import run_finetune

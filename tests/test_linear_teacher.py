@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import weebill
 from weebill import linear_teacher as room
 from weebill.cli import app
-from weebill.config import DistillRecipe, LinearConfig
+from weebill.distill_config import DistillRecipe, LinearConfig
 from weebill.distilling import distill, teachers_scores
 from weebill.errors import ConfigError, DataError, MissingExtraError
 from weebill.joint_teacher import Labels, soft_labels

@@ -21,7 +21,8 @@ from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from weebill import templates
-from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe
+from weebill.config import FinetuneRecipe, PretrainRecipe
+from weebill.distill_config import DistillRecipe
 from weebill.errors import ArtifactError, ConfigError, TrainingInterrupted
 from weebill.recipe_files import parse_recipe
 from weebill.runs import run_distill, run_finetune, run_pretrain, training_folder

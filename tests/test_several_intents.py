@@ -12,11 +12,12 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 import weebill
-from weebill import artifact, data, finetuning, losses, web_export
+from weebill import artifact, data, finetuning, label_facts, losses, web_export
 from weebill.batching import read_texts
 from weebill.cli import app
 from weebill.comparison import compare_on_utterances
-from weebill.config import DistillRecipe, FinetuneRecipe
+from weebill.config import FinetuneRecipe
+from weebill.distill_config import DistillRecipe
 from weebill.errors import ArtifactError, ConfigError, DataError
 from weebill.evaluate import evaluate, evaluate_in_detail, statistics
 from weebill.evaluation_page import page
@@ -123,8 +124,8 @@ def test_the_loss_falls_as_wanted_intents_rise_and_others_fall():
 def test_rows_without_an_intent_add_nothing_to_the_loss(model):
     rows = [TRAIN[0], replace(TRAIN[1], intent=None), next(u for u in TRAIN if "+" in u.intent)]
     recipe = parse_recipe({"encoder": SMALL, "heads": {"intent_separator": "+"}}, FinetuneRecipe, "test")
-    rows = data.sort_intents(rows, "+")
-    names = data.labels_of(rows)[0]
+    rows = label_facts.sort_intents(rows, "+")
+    names = label_facts.labels_of(rows)[0]
     labelled = data.label_rows(rows, model.encoder.tokenizer, 64, names, model.tags)
     parts_NC = torch.tensor([[float(x in name.split("+")) for x in model.intents] for name in names])
     work, logits = finetuning._Joint(recipe, model, labelled, parts_NC), torch.randn(3, 4)
@@ -154,8 +155,8 @@ def test_data_of_one_intent_a_text_are_learnt_too():
 
 def test_the_order_of_parts_in_a_label_means_nothing():
     turned = [replace(u, intent=" + ".join(reversed(u.intent.split("+")))) for u in TRAIN]
-    assert data.sort_intents(turned, "+") == data.sort_intents(TRAIN, "+") != turned
-    assert data.sort_intents(turned, None) == turned
+    assert label_facts.sort_intents(turned, "+") == label_facts.sort_intents(TRAIN, "+") != turned
+    assert label_facts.sort_intents(turned, None) == turned
     short = {"training": TRAINING | {"epochs": 1}}
     one, other = (_finetune(rows, DEV, **short)[0] for rows in (TRAIN, turned))
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
@@ -360,7 +361,7 @@ def test_labels_with_an_empty_part_are_named():
     with pytest.raises(DataError, match=r"separator = '\+': .* got none in f\.jsonl:7 \('alarm\+'\), f\.jsonl:8"):
         _finetune(rows, DEV)
     with pytest.raises(DataError, match="1 more"):
-        data.sort_intents([rows[-1]] * (data.SHOWN_PLACES + 1), "+")
+        label_facts.sort_intents([rows[-1]] * (label_facts.SHOWN_PLACES + 1), "+")
 
 
 def test_what_does_not_go_together_is_refused(model, folder):

@@ -13,7 +13,8 @@ from rich.console import Console
 
 import weebill
 from weebill import data, templates
-from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, Source, TrainingConfig
+from weebill.config import FinetuneRecipe, PretrainRecipe, Source, TrainingConfig
+from weebill.distill_config import DistillRecipe
 from weebill.distilling import distill
 from weebill.errors import ConfigError, DataError
 from weebill.finetuning import finetune

@@ -177,13 +177,13 @@ def test_a_trained_model_that_does_not_fit_is_not_lost(data, tmp_path, monkeypat
 
 
 def test_a_log_that_does_not_fit_stops_the_run_and_says_why(data, tmp_path, monkeypatch):
-    from weebill import report
+    from weebill import run_display
 
     class Full(io.StringIO):
         def flush(self):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    enter = report.RunDisplay.__enter__
+    enter = run_display.RunDisplay.__enter__
 
     def entering(self):
         enter(self)
@@ -191,7 +191,7 @@ def test_a_log_that_does_not_fit_stops_the_run_and_says_why(data, tmp_path, monk
         self.log = Full()
         return self
 
-    monkeypatch.setattr(report.RunDisplay, "__enter__", entering)
+    monkeypatch.setattr(run_display.RunDisplay, "__enter__", entering)
     with pytest.raises(ArtifactError, match=r"keep the log of the run, got: .*No space left on device; make room"):
         run_finetune(parse_recipe(TINY, FinetuneRecipe, "t"), tmp_path / "out", data, Console(file=io.StringIO()))
 

@@ -45,7 +45,7 @@ def convert(
     Example: `weebill data convert massive/en-US.jsonl --split dev --to conll-bilou --output dev.conll`
     """
     from weebill.conversion import convert as run
-    from weebill.report import counted
+    from weebill.run_display import counted
     from weebill.showing import shown
 
     done = run(input, output, format, to, split, lambda items: counted(items, console, "converting", Counter()))
@@ -83,7 +83,7 @@ def check(
     from weebill.files import write_whole
     from weebill.formats import format_to_write, refuse_overwriting
     from weebill.mending import mend
-    from weebill.report import counted
+    from weebill.run_display import counted
     from weebill.showing import shown
     from weebill.tokenizer import Tokenizer
 

@@ -71,6 +71,7 @@ def evaluate(
     from weebill.pairs import read_pairs
     from weebill.pictures import new_figure
     from weebill.predictor import load
+    from weebill.run_display import read_log
     from weebill.templates import generate
 
     where = f"{data or 'embedded data, dev'}{f' ({split})' if split else ''}"
@@ -103,7 +104,7 @@ def evaluate(
         scores, ledger = found.report, [entry.to_json() for entry in found.ledger]
         note = labels_of_others(utterances, predictor.intents, predictor.intent_separator)
         if html:
-            write_whole(html, page(found, str(model), where, show.read_log(model)).encode("utf-8", "replace"))
+            write_whole(html, page(found, str(model), where, read_log(model)).encode("utf-8", "replace"))
         table = show.scores(scores, f"{model} on {where}", found.intent_separator is not None)
         if pictures:
             draw_utterances(predictor, utterances, scores, f"{model.name} on {name}", pictures)

@@ -66,7 +66,7 @@ def train(
 
     from weebill.artifact import is_model_folder
     from weebill.errors import ConfigError
-    from weebill.report import merge_progress
+    from weebill.run_display import merge_progress
     from weebill.tokenizer import SPECIAL_TOKENS, Tokenizer
 
     if is_model_folder(output):

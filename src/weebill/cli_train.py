@@ -54,7 +54,7 @@ def distill(
 
     Example: `weebill distill massive-tiny --data-root data --output runs/tiny`
     """
-    from weebill.config import DistillRecipe
+    from weebill.distill_config import DistillRecipe
     from weebill.recipe_files import load_recipe
     from weebill.runs import run_distill
 

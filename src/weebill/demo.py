@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from weebill import report, templates
+from weebill import report, run_display, templates
 from weebill.artifact import check_output
 from weebill.config import FinetuneRecipe, PretrainRecipe
 from weebill.evaluate import evaluate
@@ -33,7 +33,7 @@ def run_demo(output: Path, console: Console) -> None:
             shutil.rmtree(training_folder(output / part), ignore_errors=True)  # the demo always starts anew
     train, dev = templates.generate()
     console.rule("1 of 4  tokenizer")
-    with report.merge_progress(console) as progress:
+    with run_display.merge_progress(console) as progress:
         tokenizer = Tokenizer.train((u.text for u in train), 4096, progress=progress)
     tokenizer.save(output / "tokenizer")
     console.print(f"{tokenizer.vocab_size:,} tokens; {EXAMPLES[0]!r} → {tokenizer.pieces(EXAMPLES[0])}")

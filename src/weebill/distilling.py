@@ -13,10 +13,10 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from weebill import data, losses
+from weebill import data, label_facts, losses
 from weebill.checkpoint import Checkpoint
-from weebill.config import DistillRecipe
 from weebill.decoding import TagGrammar
+from weebill.distill_config import DistillRecipe
 from weebill.errors import ConfigError, DataError
 from weebill.evaluate import statistics
 from weebill.finetuning import check_metric, dev_scores, settle_entities, tag_class_weights
@@ -94,7 +94,7 @@ def distill(
     teachers = all_teachers(recipe, lessons, teachers)
     intents, tags = shared_labels(teachers)
     labels = [tag[2:] for tag in tags if tag.startswith("B-")]
-    for what, places in data.check_known_labels(labelled, intents, labels).items():
+    for what, places in label_facts.check_known_labels(labelled, intents, labels).items():
         raise ConfigError(f"teachers: expected them to know every label of the training rows, got {what}, which they "
                           f"do not ({places[0]}); fine-tune them on the same labels")  # fmt: skip
     if texts is None:

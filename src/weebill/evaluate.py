@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from weebill.bootstrap import Floats, Statistic, estimate
-from weebill.data import sort_intents
 from weebill.encodings import Encoding
 from weebill.errors import DataError
+from weebill.label_facts import sort_intents
 from weebill.ledger import LedgerEntry, evaluation_ledger
 from weebill.metrics import (
     ERROR_KINDS,

@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from weebill import data, losses
+from weebill import data, label_facts, losses
 from weebill.artifact import Heads
 from weebill.bpe_dropout import Redrawing
 from weebill.checkpoint import Checkpoint
@@ -61,10 +61,10 @@ def finetune(
         raise DataError(f"expected training and dev utterances, got {len(train)} and {len(dev)}; check the "
                         f"data")  # fmt: skip
     separator = recipe.heads.intent_separator
-    train, dev = data.sort_intents(train, separator), data.sort_intents(dev, separator)
+    train, dev = label_facts.sort_intents(train, separator), label_facts.sort_intents(dev, separator)
     set_seed(recipe.seed)
     encoder = start_encoder(recipe, tokenizer, (u.text for u in train) if texts is None else texts)
-    names, labels = data.labels_of(train)  # names may join several intents
+    names, labels = label_facts.labels_of(train)  # names may join several intents
     intents = sorted({intent for name in names for intent in intent_parts(name, separator)})
     if not intents:
         raise DataError("expected training rows with an intent, got none; for entities alone give every row "
@@ -263,9 +263,9 @@ def settle_entities(heads: HeadsConfig, train: Sequence[Utterance]) -> HeadsConf
     """Return the heads with `entity_boundaries` and `touching` decided: "auto" looks at the training rows."""
     settled: dict[str, object] = {}
     if heads.entity_boundaries == "auto":
-        settled["entity_boundaries"] = "words" if data.entities_are_whole_words(train) else "any"
+        settled["entity_boundaries"] = "words" if label_facts.entities_are_whole_words(train) else "any"
     if heads.touching == "auto":
-        settled["touching"] = data.touching_labels(train)
+        settled["touching"] = label_facts.touching_labels(train)
     return heads.model_copy(update=settled)
 
 

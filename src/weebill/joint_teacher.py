@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from weebill.artifact import read_model
-from weebill.config import AgreementConfig
 from weebill.decoding import TagGrammar
+from weebill.distill_config import AgreementConfig
 from weebill.encodings import Encoding
 from weebill.errors import ConfigError
 from weebill.files import write_whole

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from weebill.data import SHOWN_PLACES, LabelledRows, check_known_labels
+from weebill.data import LabelledRows
+from weebill.label_facts import SHOWN_PLACES, check_known_labels
 from weebill.schema import Utterance, intent_parts
 from weebill.tags import NO_TOKEN, TOO_LONG, TRUNCATED, Misaligned
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from weebill.config import DistillRecipe
+from weebill.distill_config import DistillRecipe
 from weebill.noise import hesitations, typing_errors
 from weebill.schema import Utterance
 from weebill.sources import SourceRecord, sample, texts_of

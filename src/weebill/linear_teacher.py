@@ -22,9 +22,9 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from weebill.config import LinearConfig
 from weebill.cooccurrence import neighbour_vectors
 from weebill.counting import well_formed
+from weebill.distill_config import LinearConfig
 from weebill.encodings import Encoding
 from weebill.errors import DataError, MissingExtraError
 from weebill.geometry import unit_rows

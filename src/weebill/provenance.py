@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from weebill import __version__
-from weebill.config import DistillRecipe, Recipe
+from weebill.config import Recipe
+from weebill.distill_config import DistillRecipe
 
 
 def data_fingerprint(inputs: Sequence[Any]) -> str:

@@ -18,8 +18,9 @@ from rich.markup import escape
 from weebill import templates
 from weebill.artifact import check_output, find_model, is_model_folder
 from weebill.bert import read_start
-from weebill.config import DistillRecipe, FinetuneRecipe, PretrainRecipe, Source
+from weebill.config import FinetuneRecipe, PretrainRecipe, Source
 from weebill.corpus import stream_texts
+from weebill.distill_config import DistillRecipe
 from weebill.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from weebill.files import write_whole
 from weebill.formats import read_utterances
@@ -28,7 +29,7 @@ from weebill.lessons import Lesson, read_lessons
 from weebill.pairs import read_pairs
 from weebill.pictures import training_curves
 from weebill.provenance import data_fingerprint, training_record
-from weebill.report import RunDisplay, merge_progress
+from weebill.run_display import RunDisplay, merge_progress
 from weebill.schema import ScoredPair, Utterance
 from weebill.sources import Mix, read_mix
 from weebill.teacher import Vectors, cache_folder, model_fingerprint, teacher_vectors
