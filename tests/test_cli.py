@@ -365,7 +365,18 @@ def test_the_version_and_names_that_are_nearly_right(tmp_path, model):
 
 
 def test_more_epochs_than_asked_for_are_told(tmp_path):
-    done = run("finetune", "demo-finetune", "--set", "training.epochs=1", "--set", "training.min_steps=100", "--set",
-               "training.evals=1", "--set", "encoder.num_layers=1", "--output", tmp_path / "m")  # fmt: skip
+    rows = [Utterance(f"wake me at {n}", "alarm", (Entity(11, 12, "time"),)) for n in range(4)]
+    rows += [Utterance(f"play song {n}", "music", ()) for n in range(4)]
+    for name in ("train", "dev"):
+        write_spans(tmp_path / f"{name}.jsonl", rows)
+    sets = (
+        "training.epochs=1",
+        "training.batch_size=8",
+        "training.min_steps=3",
+        "encoder.num_layers=1",
+        "vocab_size=270",
+    )
+    done = run("finetune", "joint", *(part for one in sets for part in ("--set", one)), "--data-root", tmp_path,
+               "--output", tmp_path / "m")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "training.min_steps makes 2 epochs of the 1 asked for; --set training.min_steps=0" in done.stderr
+    assert "training.min_steps makes 3 epochs of the 1 asked for; --set training.min_steps=0" in done.stderr
