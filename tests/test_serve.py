@@ -341,7 +341,7 @@ def test_an_encoder_without_heads_embeds_and_does_not_parse():
     app = create_app(Predictor(table.tokenizer, table.backend, MAX_SEQ_LEN, table.embedding_dim))
     assert ask(app, "POST", "/embed", {"inputs": "a"}).status_code == 200
     answer = ask(app, "POST", "/model/parse", {"text": "a"})
-    assert answer.status_code == 404 and "a model without heads has no /model/parse" in answer.json()["error"]
+    assert answer.status_code == 404 and "only a model with heads has /model/parse" in answer.json()["error"]
     assert ask(app, "POST", "/inspect", {"text": "a"}).json()["parse"] is None
 
 
