@@ -26,7 +26,7 @@ AREAS = {
     "counting tokenizer_stats",
     "Model folders": "artifact weights model_files golden verification bert graph_check multitask sent_transformer "
     "backend predictor checkpoint __init__",
-    "Training": "train starting shrinking pretraining finetuning distilling sources mining lessons teacher "
+    "Training": "train precision starting shrinking pretraining finetuning distilling sources mining lessons teacher "
     "joint_teacher linear_teacher soft_tags freezing losses heads bpe_dropout",
     "Evaluation and pictures": "evaluate evaluate_pairs pair_metrics metrics comparison bootstrap report run_display "
     "pictures embedding_pictures neighbours",

@@ -44,6 +44,7 @@ FLOORS = [
         "download",
         "dropout",
         "micro_batches",
+        "precision",
         "grammar",
         "graph_weights",
         "json_items",

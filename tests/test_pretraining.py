@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from weebill import config, pretraining, runs, templates
+from weebill import config, precision, pretraining, runs, templates
 from weebill.backend import TorchBackend
 from weebill.bpe_dropout import Redrawing
 from weebill.config import PretrainRecipe
@@ -328,12 +328,15 @@ def test_teacher_vectors_are_computed_once(tmp_path):
 
 def test_a_teacher_reads_in_the_precision_of_the_run_and_keeps_the_two_apart(bert_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("WEEBILL_CACHE", str(tmp_path))
+    monkeypatch.setattr(precision, "cpu_knows_bf16", lambda: True)
     texts = ["wake me up at nine", "play some jazz", "what is the weather"]
-    exact, halved = (runs._teacher(str(bert_folder), precision)(texts) for precision in ("no", "bf16"))
+    exact, halved = (runs._teacher(str(bert_folder), asked)(texts) for asked in ("no", "bf16"))
     apart = np.abs(exact.astype(np.float32) - halved).max()
     assert 0 < apart < 0.1
     assert len([*tmp_path.glob("teacher/*")]) == 2
     assert np.array_equal(runs._teacher(str(bert_folder), "auto")(texts), exact)
+    monkeypatch.setattr(precision, "cpu_knows_bf16", lambda: False)
+    assert np.array_equal(runs._teacher(str(bert_folder), "bf16")(texts), exact)
 
 
 @pytest.mark.parametrize(

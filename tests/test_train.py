@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 import weebill
-from weebill import data, templates
+from weebill import data, precision, templates
 from weebill.config import FinetuneRecipe, PretrainRecipe, Source, TrainingConfig
 from weebill.distill_config import DistillRecipe
 from weebill.distilling import distill
@@ -24,6 +24,7 @@ from weebill.lessons import Lesson
 from weebill.pretraining import pretrain
 from weebill.provenance import training_record
 from weebill.recipe_files import parse_recipe
+from weebill.run_display import RunDisplay
 from weebill.runs import run_finetune, run_pretrain
 from weebill.schedule import warmup_cosine
 from weebill.schema import ScoredPair
@@ -149,20 +150,23 @@ def test_few_rows_are_read_for_more_epochs():
     assert steps(5, min_steps=8, accumulation_steps=2) == 9
 
 
-def test_bf16_autocasts_and_fp16_needs_a_gpu():
-    seen = []
-
+def test_bf16_autocasts_where_the_processor_knows_it_and_fp16_needs_a_gpu(monkeypatch, tmp_path):
     def losses(model, plan, batch):
         seen.append((batch["x"] @ batch["x"].T).dtype)
         return {"loss": model(batch["x"]).float().square().mean()}
 
     task = _task(losses, lambda: {"score": 1.0})
-    fit(torch.nn.Linear(1, 1), task, TrainingConfig(epochs=1, precision="bf16"), 0, lambda event: None)
-    fit(torch.nn.Linear(1, 1), task, TrainingConfig(epochs=1, precision="no"), 0, lambda event: None)
-    assert seen[0] == torch.bfloat16 and seen[-1] == torch.float32
-    if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="fp16: expected a GPU, got none; set it to bf16"):
-            fit(torch.nn.Linear(1, 1), task, TrainingConfig(precision="fp16"), 0, lambda event: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for asked, known, got in (("bf16", True, "bf16"), ("no", True, "no"), ("bf16", False, "no")):
+        monkeypatch.setattr(precision, "cpu_knows_bf16", lambda known=known: known)
+        seen, console = [], Console(file=io.StringIO(), width=200)
+        with RunDisplay(console, "t", tmp_path) as display:
+            fit(torch.nn.Linear(1, 1), task, TrainingConfig(epochs=1, precision=asked), 0, display)
+        assert set(seen) == {torch.bfloat16 if got == "bf16" else torch.float32}
+        shown = console.file.getvalue()
+        assert f"precision {got}," in shown and ("this processor has no instructions" in shown) == (asked != got)
+    with pytest.raises(ConfigError, match="fp16: expected a GPU, got none; set it to bf16"):
+        fit(torch.nn.Linear(1, 1), task, TrainingConfig(precision="fp16"), 0, lambda event: None)
 
 
 def test_accumulated_batches_are_one_larger_batch():

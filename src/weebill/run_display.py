@@ -82,6 +82,9 @@ class RunDisplay:
                 self.console.print(trainable(event["table"], event["fixed"], event.get("first_epochs")))
                 self.console.print(f"device {event['device']}, precision {event['precision']}, "
                                    f"early stopping on dev {event['metric']}")  # fmt: skip
+                if event.get("asked_precision", "auto") not in ("auto", event["precision"]):
+                    self.console.print(f"training.precision = {event['asked_precision']} was asked for, but this "
+                                       f"processor has no instructions for it; float32 is faster here")  # fmt: skip
                 if event["epochs"] > event["asked_epochs"]:
                     self.console.print(f"training.min_steps makes {event['epochs']} epochs of the "
                                        f"{event['asked_epochs']} asked for; --set training.min_steps=0 leaves it at "

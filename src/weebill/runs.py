@@ -138,15 +138,16 @@ def train_tokenizer(recipe: AnyRecipe, texts: Iterable[str], console: Console) -
 def _teacher(path_or_name: str, precision: str) -> Callable[[Sequence[str]], Vectors]:
     """Return a function that embeds texts with the teacher, or reads what it embedded before.
 
-    Where training is in bf16, so is the reading: of a large teacher it is the longer part of a run.
+    In bf16 where the run is: reading is the longer part of a run with a large teacher.
     """
     import torch
 
+    from weebill.precision import settled_precision
     from weebill.sent_transformer import SentenceTransformer
 
     stored = read_start(path_or_name, {})
     encoder = SentenceTransformer.from_stored(stored)
-    halved = precision == "bf16"
+    halved = precision == "bf16" == settled_precision(precision)
 
     def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
         with torch.autocast(encoder.word_embeddings.weight.device.type, torch.bfloat16, enabled=halved):

@@ -33,6 +33,7 @@ from weebill.dropout import drawing_from
 from weebill.errors import ArtifactError, ConfigError, TrainingInterrupted
 from weebill.freezing import parameter_groups, trainable_table
 from weebill.micro_batches import Workers, grouped_by_length, shared_grad_norms
+from weebill.precision import settled_precision
 from weebill.schedule import warmup_cosine
 from weebill.task import Batch, Event, OnEvent, Plan, Task, TrainingStopped
 
@@ -83,7 +84,8 @@ def fit(
         run.emit({"event": "start", "table": list(trainable_table(run.groups)), "first_epochs": dict(task.first_epochs),
                   "fixed": sum(b.numel() for b in model.buffers()), "metric": task.metric,
                   "epochs": len(run.steps_by_epoch), "asked_epochs": settings.epochs,
-                  "device": str(run.accelerator.device), "precision": run.accelerator.mixed_precision})  # fmt: skip
+                  "device": str(run.accelerator.device), "precision": run.accelerator.mixed_precision,
+                  "asked_precision": settings.precision})  # fmt: skip
     with run.workers.open(), _interrupts() as interrupted:
         for epoch, plans, first in run.rest():
             if first == 0:
@@ -132,7 +134,7 @@ class _Run:
         self.on_event, self.checkpoint = on_event, checkpoint
         AcceleratorState._reset_state()  # else a second run in one process must have the first one's precision
         self.accelerator = Accelerator(
-            mixed_precision=_precision(settings.precision), cpu=not torch.cuda.is_available()
+            mixed_precision=settled_precision(settings.precision), cpu=not torch.cuda.is_available()
         )
         self.groups = parameter_groups(model, settings)
         self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.AdamW(self.groups, fused=True))
@@ -361,17 +363,6 @@ def _rng(seed: int, purpose: str, number: int) -> np.random.Generator:
 def _generator(seed: int, number: int) -> torch.Generator:
     """Return where the dropout of a batch draws from, when several are computed at once."""
     return torch.Generator().manual_seed(int(_rng(seed, "dropout", number).integers(2**63)))
-
-
-def _precision(wanted: str) -> str:
-    gpu = torch.cuda.is_available()
-    if wanted == "fp16" and not gpu:
-        raise ConfigError("training.precision = fp16: expected a GPU, got none; set it to bf16, no or auto")
-    if wanted != "auto":
-        return wanted
-    if not gpu:
-        return "no"  # at 64 dimensions the casts cost more on CPU than the narrower products save
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
 def _copy_state(model: nn.Module) -> dict[str, Tensor]:
