@@ -27,7 +27,7 @@ AREAS = {
     "Model folders": "artifact weights model_files golden verification bert graph_check multitask sent_transformer "
     "backend predictor checkpoint __init__",
     "Training": "train precision starting shrinking pretraining finetuning distilling sources mining lessons teacher "
-    "joint_teacher linear_teacher soft_tags freezing losses heads bpe_dropout",
+    "joint_teacher linear_models linear_teacher soft_tags freezing losses heads bpe_dropout",
     "Evaluation and pictures": "evaluate evaluate_pairs pair_metrics metrics comparison bootstrap report run_display "
     "pictures embedding_pictures neighbours",
     "Export": "export onnx_graph graph_weights web_export pages",

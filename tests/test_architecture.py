@@ -63,6 +63,7 @@ FLOORS = [
     },
     {
         "packed_encoder",
+        "linear_models",
         "cooccurrence",
         "rasa_files",
         "spacy_tuples",

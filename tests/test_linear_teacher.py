@@ -1,6 +1,7 @@
 """The linear teacher: what its two libraries say, by word; fitted once; a student learns from it alone."""
 
 import dataclasses
+import gc
 import importlib.util
 import json
 
@@ -17,7 +18,8 @@ from weebill.distilling import distill, teachers_scores
 from weebill.errors import ConfigError, DataError, MissingExtraError
 from weebill.joint_teacher import Labels, soft_labels
 from weebill.lessons import Lesson
-from weebill.linear_teacher import linear_teacher, word_features, word_groups
+from weebill.linear_models import read_tagger, text_features, word_features
+from weebill.linear_teacher import linear_teacher, word_groups
 from weebill.recipe_files import parse_recipe
 from weebill.schema import Entity, Utterance
 from weebill.soft_tags import word_spans
@@ -64,16 +66,17 @@ def test_its_answers_are_distributions_and_spell_the_most_likely_sequences(teach
     words = [word_spans(text) for text in texts]
     intents_NC, tags_UL = (np.exp(logs.astype(np.float64)) for logs in teacher.read(texts, words))
     assert np.allclose(intents_NC.sum(axis=1), 1, atol=2e-3) and np.allclose(tags_UL.sum(axis=1), 1, atol=2e-3)
-    model, first, same = teacher.read.__self__, 0, []
+    (classifier, folder), first, same = teacher.read.__self__.fitted, 0, []
+    tagger, groups = read_tagger(folder)
     for text, spans in zip(texts, words, strict=True):
         best = [labels.tags[tag] for tag in tags_UL[first : first + len(spans)].argmax(axis=1)]
-        numbers = model._tagger.tag(word_features([text[a:b].lower() for a, b in spans], model._groups))
+        numbers = tagger.tag(word_features([text[a:b].lower() for a, b in spans], groups))
         viterbi = [labels.tags[int(number)] for number in numbers]
         same.append(spans_from_tags(best, spans) == spans_from_tags(viterbi, spans))
         first += len(spans)
     assert np.mean(same) > 0.95
     said = [" ".join(text[a:b].lower() for a, b in spans) for text, spans in zip(texts, words, strict=True)]
-    assert list(model._classifier.predict(said)) == [labels.intents[i] for i in intents_NC.argmax(axis=1)]
+    assert list(classifier.predict(said)) == [labels.intents[i] for i in intents_NC.argmax(axis=1)]
 
 
 def test_without_labels_of_its_rows_a_label_is_hardly_probable(rows, labels, cache):
@@ -120,6 +123,22 @@ def test_it_is_fitted_once_and_read_from_disk_then(rows, labels, dev, tmp_path, 
         linear_teacher(QUICK, rows, labels, True, shown[1:]),
     ]
     assert len({known, *(teacher.fingerprint for teacher in others)}) == 8
+
+
+def test_other_processes_fit_and_read_the_same(rows, labels, dev, monkeypatch):
+    texts = [u.text for u in dev]
+    words = [word_spans(text) for text in texts]
+    answers = []
+    for cores in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
+        teacher = _teacher(rows, labels)
+        answers.append(teacher.read(texts, words))
+        _, folder = teacher.read.__self__.fitted
+        assert folder.is_dir()
+        del teacher
+        gc.collect()
+        assert not folder.exists()
+    assert all(np.array_equal(one, two) for one, two in zip(*answers, strict=True))
 
 
 def test_votes_weigh_it_against_the_others(teacher, rows, labels, dev, cache):
@@ -193,7 +212,7 @@ def test_where_entities_cut_words_it_says_what_each_character_is(rows, dev, labe
     )
     assert by_character["intent_accuracy"] == by_word["intent_accuracy"]  # which no spans change
     assert by_character["span_f1"] > by_word["span_f1"] - 0.05
-    _, nine, a, _ = room.text_features("at 9am"[1:], word_spans("at 9am"[1:], whole_words=False), {"9am": (4,)})
+    _, nine, a, _ = text_features("at 9am"[1:], word_spans("at 9am"[1:], whole_words=False), {"9am": (4,)})
     assert {"0=9", "1=a", "first in 0=9am", "first in 0, 0: 4"} <= set(nine) and {"0=a", "later in 0=9am"} <= set(a)
 
 
