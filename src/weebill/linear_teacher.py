@@ -91,7 +91,7 @@ def linear_teacher(
     return JointTeacher(NAME, labels, digest.hexdigest(), model.read, config.votes, model.fit)
 
 
-def word_groups(texts: Sequence[str], sizes: Sequence[int], seed: int = 0) -> dict[str, tuple[int, ...]]:
+def word_groups(texts: Sequence[str], sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """Return for each word that occurs often enough the number of its group, once for each number of groups.
 
     Words that stand near the same words come together: "monday" with "friday". k-means over `neighbour_vectors` of
@@ -108,12 +108,12 @@ def word_groups(texts: Sequence[str], sizes: Sequence[int], seed: int = 0) -> di
         return {}
     number = {word: i for i, word in enumerate(known, start=1)}  # 0: all others
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         ids = [[number.get(word, 0) for word in words] for words in texts_words]
         vectors_VD = unit_rows(neighbour_vectors(ids, len(known) + 1, WIDTH))[1:]
     found = []
     for size in sizes:
-        means = MiniBatchKMeans(min(size, len(known)), random_state=seed, n_init=3, batch_size=4096)
+        means = MiniBatchKMeans(min(size, len(known)), random_state=0, n_init=3, batch_size=4096)
         found.append(means.fit_predict(vectors_VD).tolist())
     return dict(zip(known, zip(*found, strict=True), strict=True))
 
