@@ -144,6 +144,8 @@ def test_a_minimum_decides_the_exit_code(model):
     assert done.returncode == 2 and "--min: expected one of intent_accuracy, " in done.stderr
     done = run("evaluate", model, "--min", "exact_match")
     assert done.returncode == 2 and "--min expects NAME=VALUE, got 'exact_match'" in done.stderr
+    done = run("evaluate", model, "--min", "alignment=0.5")  # less is better
+    assert done.returncode == 2 and "--min: expected one of intent_accuracy, " in done.stderr
 
 
 def test_compare_shows_a_model_no_better_than_itself(model):
@@ -329,6 +331,16 @@ def test_what_parse_wrote_is_data(tmp_path):
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert scores["intent_accuracy"] == scores["span_f1"] == scores["exact_match"] == 1
+
+
+def test_standard_input_is_read_as_a_file_is(model, tmp_path):
+    (tmp_path / "texts.txt").write_bytes(b"\xef\xbb\xbfhello there\r\n\r\nbye")
+    asked = [sys.executable, "-m", "weebill", "parse", str(model)]
+    with (tmp_path / "texts.txt").open("rb") as file:
+        piped = subprocess.run(asked, stdin=file, capture_output=True).stdout
+    assert piped == subprocess.run([*asked, "--input", tmp_path / "texts.txt"], capture_output=True).stdout
+    assert [json.loads(line)["text"] for line in piped.splitlines()] == ["hello there", "", "bye"]
+    assert json.loads(run("parse", "").stdout)["text"] == ""
 
 
 def test_vectors_as_json_lines_and_no_other_names(model, tmp_path):

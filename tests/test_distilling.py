@@ -374,6 +374,7 @@ def test_teachers_and_data_that_do_not_fit_are_refused(teachers, rows, dev, toke
     SentenceTransformer(other.encoder, tokenizer).save(tmp_path / "encoder")
     with pytest.raises(ArtifactError, match="expected a model with intent and tag heads, got an encoder"):
         read_joint_teacher(tmp_path / "encoder")
+    assert "alarm_set" in read_joint_teacher("tiny").labels.intents
     with pytest.raises(ConfigError, match=r"unknown key 'data.unlabelled.0.weigth'; did you mean"):
         _recipe(data={"unlabelled": [{"path": "x", "weigth": 2}]})
 

@@ -272,6 +272,8 @@ def test_the_threshold_is_the_best_there_is():
         right = (rng.random(12) < 0.7) & ~outside
         rate = lambda t: (np.where(score < t, outside, right)).mean()  # noqa: B023, E731
         assert rate(refusal_threshold(score, right, outside)) == max(rate(t) for t in np.linspace(0, 1, 33))
+    sure = np.array([1.0, 1.0, 0.5])  # to refuse a score of 1 there is no threshold
+    assert refusal_threshold(sure, np.array([False, False, True]), np.array([True, True, False])) == 0
 
 
 @pytest.mark.parametrize(

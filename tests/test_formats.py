@@ -51,6 +51,11 @@ def test_span_json_lines_round_trip(tmp_path):
     assert [(u.text, u.intent, u.entities, u.id) for u in again] == [(u.text, u.intent, u.entities, u.id) for u in rows]
 
 
+def test_an_empty_intent_is_none(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "hi", "intent": "", "spans": []}\n', encoding="utf-8")
+    assert read_utterances(tmp_path / "x.jsonl")[0].intent is None
+
+
 def test_bio_folder(tmp_path):
     for split in ("train", "dev"):
         (tmp_path / split).mkdir()

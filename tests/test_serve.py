@@ -342,6 +342,7 @@ def test_an_encoder_without_heads_embeds_and_does_not_parse():
     assert ask(app, "POST", "/embed", {"inputs": "a"}).status_code == 200
     answer = ask(app, "POST", "/model/parse", {"text": "a"})
     assert answer.status_code == 404 and "only a model with heads has /model/parse" in answer.json()["error"]
+    assert ask(app, "GET", "/status").json()["error"].endswith("got another one; take one of those")
     assert ask(app, "POST", "/inspect", {"text": "a"}).json()["parse"] is None
 
 

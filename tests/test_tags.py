@@ -1,5 +1,8 @@
 """Spans to tags and back: by hand, round trips, parity with seqeval, and nothing shifted or lost in silence."""
 
+import random
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 from weebill import templates
 from weebill.encodings import Encoding
 from weebill.schema import Entity
-from weebill.tags import MISSING, align, spans_from_tags, spans_from_words, tag_vocabulary
+from weebill.tags import MISSING, align, end_of_words, spans_from_tags, spans_from_words, tag_vocabulary
 from weebill.tokenizer import Tokenizer
 
 TAGS = {tag: i for i, tag in enumerate(tag_vocabulary(["time", "date"]))}
@@ -17,6 +20,30 @@ NAMES = list(TAGS)
 @pytest.fixture(scope="module")
 def tokenizer():
     return Tokenizer.packaged()
+
+
+def test_final_marks_are_no_part_of_words_and_found_in_one_pass():
+    found = {
+        text: text[end_of_words(text) :] for text in ("at 9.", "yet?! ", "5 p.m.", "a_.", "...", "", "in C.\n", "1.")
+    }
+    assert found == {
+        "at 9.": ".",
+        "yet?! ": "?! ",
+        "5 p.m.": "",
+        "a_.": "",
+        "...": "",
+        "": "",
+        "in C.\n": "",
+        "1.": ".",
+    }
+    pattern = re.compile(r"([^\W_]+)[.?!。？！…]+\s*$")  # what it says in other words, in quadratic time
+    rng = random.Random(0)
+    for _ in range(20_000):
+        text = "".join(rng.choices("ab1é漢_ .?!。…-\n\t", k=rng.randrange(9)))
+        marks = pattern.search(text)
+        whole = not marks or (len(marks[1]) == 1 and marks[1].isalpha())
+        assert end_of_words(text) == (len(text) if whole else marks.end(1)), text
+    assert end_of_words("a" * 1_000_000 + "-") == 1_000_001  # hours
 
 
 def _names(labels):

@@ -116,6 +116,28 @@ def test_a_loss_that_is_not_finite_stops_with_the_best_weights_and_names_the_bat
     assert torch.equal(model.weight, before)
 
 
+@pytest.mark.parametrize("finite", [True, False])
+def test_an_evaluation_that_is_not_finite_is_never_the_best(finite):
+    model, seen = torch.nn.Linear(1, 1), []
+    before = model.weight.detach().clone()
+
+    def evaluate():
+        seen.append(model.weight.detach().clone())
+        return {"score": float(len(seen)), "tag_loss": 1.0 if finite and len(seen) == 1 else float("nan")}
+
+    task = _task(lambda m, plan, batch: {"loss": m(batch["x"]).sum()}, evaluate, batches=4)
+    training = TrainingConfig(epochs=1, evals=4)
+    if finite:
+        end = fit(model, task, training, 0, lambda event: None)
+        assert end["best_step"] == 1 and torch.equal(model.weight, seen[0])
+    else:
+        with pytest.raises(
+            TrainingStopped, match="expected finite dev scores, got none at any evaluation up to step 4;"
+        ):
+            fit(model, task, training, 0, lambda event: None)
+        assert torch.equal(model.weight, before)
+
+
 def test_early_stopping_keeps_the_best_weights():
     model = torch.nn.Linear(1, 1)
     seen = []

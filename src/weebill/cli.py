@@ -1,5 +1,6 @@
 """The command line: parse arguments, call one function, print. No logic of its own, and no torch until a model runs."""
 
+import codecs
 import errno
 import json
 import os
@@ -310,7 +311,7 @@ def _model_and_texts(arguments: list[str], input: Path | None) -> tuple[str, lis
     if not arguments:
         return SHIPPED, []
     first, alone = arguments[0], len(arguments) == 1 and input is None
-    if first == SHIPPED or Path(first).exists() or (alone and "/" in first and first.split() == [first]):
+    if first == SHIPPED or (first and Path(first).exists()) or (alone and "/" in first and first.split() == [first]):
         return first, arguments[1:]
     if not alone and first.split() == [first]:
         if "/" not in first and input is None and all(word.split() == [word] for word in arguments):
@@ -351,13 +352,13 @@ def _texts(texts: list[str] | None, input: Path | None) -> list[str]:
     if input is not None:
         return read_texts(input)
     try:
-        body = sys.stdin.buffer.read().decode("utf-8")
+        body = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
             f"<stdin>: expected UTF-8, got byte {error.object[error.start]:#04x} at byte offset {error.start}; convert "
             f"the text to UTF-8"
         ) from error
-    return body.removesuffix("\n").split("\n") if body else []
+    return [line.removesuffix("\r") for line in body.removesuffix("\n").split("\n")] if body else []
 
 
 def _refuse_overwriting(output: Path | None, input: Path | None) -> None:

@@ -179,6 +179,7 @@ def _minima(options: Sequence[str]) -> dict[str, float]:
     """Read NAME=VALUE options; a name that no report has is an error before any work."""
     from dataclasses import fields
 
+    from weebill.comparison import LESS_IS_BETTER
     from weebill.evaluate import EvalReport
     from weebill.evaluate_pairs import PairReport
 
@@ -186,7 +187,7 @@ def _minima(options: Sequence[str]) -> dict[str, float]:
     known = [
         name
         for name in dict.fromkeys(known)
-        if name not in ("tag_loss", "calibration_error", "best_threshold", "intervals")
+        if name not in ("tag_loss", "best_threshold", "intervals", *LESS_IS_BETTER)
     ]
     minima = {}
     for option in options:

@@ -260,7 +260,7 @@ class ShrinkConfig(Section):
 class Recipe(Section):
     """What all kinds of recipe share."""
 
-    seed: int = Field(0, description="decides everything random: weights, order, dropout")
+    seed: int = Field(0, ge=0, lt=2**32, description="decides everything random: weights, order, dropout")
     tokenizer: str = Field("packaged", description='"packaged", "train" (on the training texts), or a folder')
     vocab_size: int = Field(8192, ge=260, description="tokens, for tokenizer = train")
     normalizers: tuple[Literal["nfc", "lowercase"], ...] = Field((), description="for tokenizer = train")

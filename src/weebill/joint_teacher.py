@@ -17,7 +17,7 @@ from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from weebill.artifact import read_model
+from weebill.artifact import find_model, read_model
 from weebill.decoding import TagGrammar
 from weebill.distill_config import AgreementConfig
 from weebill.encodings import Encoding
@@ -104,7 +104,7 @@ def read_joint_teacher(folder: Path | str) -> JointTeacher:
     if predictor.intent_separator is not None:
         raise ConfigError(f"teachers: expected models that read one intent in a text, got {folder}, which reads "
                           f"several; fine-tune a teacher without heads.intent_separator")  # fmt: skip
-    stored = read_model(Path(folder))
+    stored = read_model(find_model(folder))
     assert stored.heads is not None
     digest = hashlib.sha256(model_fingerprint(stored).encode())
     digest.update(repr((stored.heads.intents, stored.heads.tags)).encode())

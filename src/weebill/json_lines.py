@@ -96,7 +96,7 @@ def read_spans(path: Path, on_error: OnError) -> Iterator[Row]:
 def _span_row(row: dict[str, Any], where: str) -> Row:
     """Return the row that one span JSON object holds."""
     text = whole_text(row, "text", where)
-    intents = (text_field(row, "intent", where),) if row.get("intent") is not None else None
+    intents = (text_field(row, "intent", where),) if row.get("intent") not in (None, "") else None
     spans, key = None, "spans" if row.get("spans") is not None or not _as_parsed(row.get("entities")) else "entities"
     if row.get(key) is not None:
         if not isinstance(row[key], list):

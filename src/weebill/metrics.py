@@ -225,6 +225,8 @@ def refusal_threshold(
     scores = score_N[order]
     gained = np.concatenate([[0], np.cumsum(outside_N[order].astype(int) - right_N[order].astype(int))])
     gained[1:-1][scores[1:] == scores[:-1]] = gained.min(initial=0) - 1  # equal scores are on one side
+    if scores[-1:] >= 1:
+        gained[-1] = gained.min(initial=0) - 1  # no threshold is above 1
     best = int(gained.argmax())
     if best == 0:
         return 0.0

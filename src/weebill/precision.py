@@ -25,7 +25,8 @@ def settled_precision(wanted: str) -> str:
         return wanted
     if not gpu:
         return "no"  # at 64 dimensions the casts cost more on CPU than the narrower products save
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    emulated = torch.version.hip is None and torch.cuda.get_device_capability() < (8, 0)  # but "supported"
+    return "fp16" if emulated else "bf16"
 
 
 @cache

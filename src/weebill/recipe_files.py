@@ -32,7 +32,7 @@ def load_recipe(path_or_name: str, kind: type[RecipeT], overrides: Sequence[str]
     path = Path(path_or_name)
     if path.is_file():
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: expected a recipe in TOML and UTF-8, got: {error}; check the file") from error
     elif path_or_name in recipe_names():
@@ -51,7 +51,16 @@ def load_recipe(path_or_name: str, kind: type[RecipeT], overrides: Sequence[str]
         ) from error
     for override in overrides:
         _apply_override(values, override)
-    return parse_recipe(values, kind, where=path_or_name)
+    recipe = parse_recipe(values, kind, where=path_or_name)
+    for override in overrides:  # what the recipe itself says is for runs without start
+        if recipe.start is not None and override.partition("=")[0].strip() in (
+            "tokenizer",
+            "vocab_size",
+            "normalizers",
+        ):
+            raise ConfigError(f"--set {override}: expected no tokenizer beside start = {recipe.start!r}, which has its "
+                              f"own; leave one of them out, or --set start=null")  # fmt: skip
+    return recipe
 
 
 def parse_recipe(values: dict[str, Any], kind: type[RecipeT], where: str) -> RecipeT:
@@ -107,7 +116,12 @@ def _explain(kind: type[BaseModel], item: dict[str, Any], where: str) -> str:
         return f"{where}: unknown key {dotted!r}; {hint}"
     if item["type"] == "tuple_type":
         example = json.dumps([item.get("input")])
+        if str(item.get("input")).startswith(("[", "{")):
+            return (f"{where}: {dotted}: expected a list, got {item.get('input')!r}; --set takes JSON, as in --set "
+                    f"'{dotted}=[{{\"path\": \"rows.jsonl\"}}]'")  # fmt: skip
         return f"{where}: {dotted}: expected a list, got {item.get('input')!r}; write --set '{dotted}={example}'"
+    if not dotted and item["type"] == "value_error":  # of several keys together, which it names
+        return f"{where}: {item['ctx']['error']}"
     return f"{where}: {dotted or 'recipe'}: {item['msg']}, got {item.get('input')!r}; correct the value"
 
 

@@ -142,12 +142,12 @@ def _teacher(path_or_name: str, precision: str) -> Callable[[Sequence[str]], Vec
     """
     import torch
 
-    from weebill.precision import settled_precision
+    from weebill.precision import cpu_knows_bf16
     from weebill.sent_transformer import SentenceTransformer
 
     stored = read_start(path_or_name, {})
     encoder = SentenceTransformer.from_stored(stored)
-    halved = precision == "bf16" == settled_precision(precision)
+    halved = precision == "bf16" and cpu_knows_bf16()  # the encoder stays on the CPU
 
     def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
         with torch.autocast(encoder.word_embeddings.weight.device.type, torch.bfloat16, enabled=halved):
@@ -253,8 +253,9 @@ def _run(
             if step:
                 write(stop.model, stop.end)
                 stop.add(f"the model of its best evaluation, step {step}, is in {output}")
-            write_whole(batch, stop.batch_bytes())
-            stop.add(f"the batch is in {batch}")
+            if stop.batch:
+                write_whole(batch, stop.batch_bytes())
+                stop.add(f"the batch is in {batch}")
             raise
         except BaseException:
             if not checkpoint.path.exists():

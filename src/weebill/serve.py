@@ -294,8 +294,8 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path, method = request.url.path, request.method
     if error.status_code == 404:
-        refusal = Refusal("NotFound", "expected one of the paths in /docs, got another one; only a model with heads "
-                                      "has /model/parse")  # fmt: skip
+        remedy = "only a model with heads has /model/parse" if path == "/model/parse" else "take one of those"
+        refusal = Refusal("NotFound", f"expected one of the paths in /docs, got another one; {remedy}")
     elif error.status_code == 405:
         allowed = dict(error.headers or {})
         refusal = Refusal("MethodNotAllowed", f"expected {allowed.get('Allow', 'another method')}, got {method}; see "

@@ -75,8 +75,11 @@ def part_sizes(sizes: Mapping[str, float], num_rows: int) -> dict[str, int]:
         rows = {"train": num_rows - sum(rows.values()), **rows}
     elif all(size < 1 for size in sizes.values()) and abs(sum(sizes.values()) - 1) < 1e-9:
         rows["train"] += num_rows - sum(rows.values())  # what rounding left
+    got = ", ".join(f"{name} {count}" for name, count in rows.items())
+    if sum(rows.values()) == num_rows and min(rows.values()) < 1:
+        raise ConfigError(f"expected one row or more in each part of {num_rows}, got {got}; give sizes as counts of "
+                          f"rows, or collect more")  # fmt: skip
     if sum(rows.values()) != num_rows or min(rows.values()) < 1:
-        got = ", ".join(f"{name} {count}" for name, count in rows.items())
         raise ConfigError(f"expected sizes that add up to {num_rows} rows, with one or more in each part, got {got}; "
                           f"leave train out and it takes the rest")  # fmt: skip
     return rows

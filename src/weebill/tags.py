@@ -4,7 +4,6 @@ A span whose edge falls inside a token, or that truncation cut, becomes *missing
 loss of the label is reported. It is never shifted to the next edge and never turned into "O".
 """
 
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ def align(
     return labels, misaligned
 
 
-_FINAL_MARKS = re.compile(r"([^\W_]+)[.?!。？！…]+\s*$")
+_FINAL_MARKS = ".?!。？！…"
 
 
 def is_inside_word(text: str, at: int) -> bool:
@@ -99,10 +98,11 @@ def end_of_words(text: str) -> int:
         >>> [text[end_of_words(text) :] for text in ("wake me at 9.", "are we there yet?! ", "it is 5 p.m.", "hi")]
         ['.', '?! ', '', '']
     """
-    if text[-1:].isalnum():  # which is seen sooner than searched for
+    marked = text.rstrip()
+    words = marked.rstrip(_FINAL_MARKS)
+    if words == marked or not words[-1:].isalnum():
         return len(text)
-    marks = _FINAL_MARKS.search(text)
-    return marks.end(1) if marks and not (len(marks[1]) == 1 and marks[1].isalpha()) else len(text)
+    return len(text) if words[-1].isalpha() and not words[-2:-1].isalnum() else len(words)
 
 
 def _in_word(character: str) -> bool:

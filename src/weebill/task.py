@@ -57,9 +57,10 @@ class Task:
 
 
 class TrainingStopped(DataError):
-    """The loss is not a finite number any more.
+    """The loss is not a finite number any more, or the dev scores never were.
 
-    `model` has the weights of its best evaluation, `end` is the end event up to there, `batch` what the loss was of.
+    `model` has the weights of its best evaluation, `end` is the end event up to there, `batch` what the loss was of; {}
+    where it is not the loss.
     """
 
     def __init__(self, message: str, model: nn.Module, end: Event, batch: Batch):

@@ -72,7 +72,7 @@ def fit(
         The "end" event: steps, best step and its metrics, and under "timing" what differs from run to run.
 
     Raises:
-        TrainingStopped: the loss or its gradient became NaN or infinite.
+        TrainingStopped: the loss or its gradient became NaN or infinite, or no dev score was finite.
         TrainingInterrupted: Ctrl-C.
         ArtifactError: no usable checkpoint to go on from.
         ConfigError: the checkpoint is of another recipe or other data, or the precision needs a GPU.
@@ -255,6 +255,7 @@ class _Run:
         self.train_mode()
         value = metrics[self.task.metric]
         improved = value > self.best_value or value == self.best_value == 0  # nothing right yet: still beginning
+        improved = improved and all(map(math.isfinite, metrics.values()))
         self.stale = 0 if improved else self.stale + 1
         if improved:
             self.best_step, self.best_metrics, self.best_value = self.step, metrics, value
@@ -269,13 +270,21 @@ class _Run:
                    })  # fmt: skip
 
     def finish(self) -> Event:
-        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         end = self._best()
+        if self.best_step == 0:
+            raise TrainingStopped(
+                f"expected finite dev scores, got none at any evaluation up to step {self.step}; "
+                f"lower training.learning_rate or set training.precision to no",
+                self.raw,
+                end,
+                {},
+            )
         self.emit(end)
         return end
 
     def _best(self) -> Event:
-        """Put the best weights in place and return the end event."""
+        """Put the best weights in place, out of autocast, and return the end event."""
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.raw.load_state_dict(self.best_weights)
         self.raw.eval()
         return {"event": "end", "steps": self.step, "best_step": self.best_step, "metric": self.task.metric,
@@ -317,6 +326,8 @@ class _Run:
             raise ArtifactError(f"{self.checkpoint.path}: expected the state of this run, got a damaged one: "
                                 f"{error!r}; delete it and start again") from error  # fmt: skip
         for event in self.events:
+            if event["event"] == "start":  # perhaps on another machine
+                event["precision"] = self.accelerator.mixed_precision
             self.on_event(event | {"again": True})
 
     def _set(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
