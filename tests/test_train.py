@@ -13,6 +13,7 @@ from rich.console import Console
 
 import weebill
 from weebill import data, precision, templates
+from weebill.checkpoint import Checkpoint
 from weebill.config import FinetuneRecipe, PretrainRecipe, Source, TrainingConfig
 from weebill.distill_config import DistillRecipe
 from weebill.distilling import distill
@@ -107,13 +108,27 @@ def _task(losses, evaluate, batches=1):
     return Task(lambda epoch, rng: plans, lambda plan, rng: {"x": torch.ones(2, 1)}, losses, evaluate, "score")
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_best_weights_and_names_the_batch():
-    model = torch.nn.Linear(1, 1)
+@pytest.mark.parametrize("asked", ["no", "bf16"])
+def test_a_loss_that_is_not_finite_stops_with_the_best_weights_and_names_the_batch(asked, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_knows_bf16", lambda: True)
+    model, x = torch.nn.Linear(1, 1), torch.tensor([[1.2345]])
     before = model.weight.detach().clone()
     task = _task(lambda m, plan, batch: {"loss": m(batch["x"]).sum() * float("nan")}, lambda: {"score": 1.0})
     with pytest.raises(TrainingStopped, match=r"expected a finite loss, got nan at step 1 \(data set 0, rows \[0, 1\]"):
-        fit(model, task, TrainingConfig(), 0, lambda event: None)
+        fit(model, task, TrainingConfig(precision=asked), 0, lambda event: None)
     assert torch.equal(model.weight, before)
+    assert torch.equal(model(x), torch.nn.functional.linear(x, model.weight, model.bias))  # out of autocast again
+
+
+def test_a_run_that_goes_on_elsewhere_says_the_precision_it_has_there(tmp_path, monkeypatch):
+    task = _task(lambda m, plan, batch: {"loss": m(batch["x"]).float().sum()}, lambda: {"score": 1.0})
+    checkpoint, told = Checkpoint(tmp_path / "c.safetensors", "this run"), []
+    for known in (True, False):
+        monkeypatch.setattr(precision, "cpu_knows_bf16", lambda known=known: known)
+        fit(torch.nn.Linear(1, 1), task, TrainingConfig(epochs=1, precision="bf16"), 0, told.append, checkpoint,
+            resume=not known)  # fmt: skip
+    starts = [event["precision"] for event in told if event["event"] == "start"]
+    assert starts == ["bf16", "no"]
 
 
 @pytest.mark.parametrize("finite", [True, False])

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ValidationError
 from weebill.config import RecipeT
 from weebill.errors import ConfigError
 
+_OF_A_TOKENIZER = ("tokenizer", "vocab_size", "normalizers")
+
 
 def recipe_names() -> list[str]:
     """Return the names of the recipes that ship with the package."""
@@ -53,11 +55,7 @@ def load_recipe(path_or_name: str, kind: type[RecipeT], overrides: Sequence[str]
         _apply_override(values, override)
     recipe = parse_recipe(values, kind, where=path_or_name)
     for override in overrides:  # what the recipe itself says is for runs without start
-        if recipe.start is not None and override.partition("=")[0].strip() in (
-            "tokenizer",
-            "vocab_size",
-            "normalizers",
-        ):
+        if recipe.start is not None and override.partition("=")[0].strip() in _OF_A_TOKENIZER:
             raise ConfigError(f"--set {override}: expected no tokenizer beside start = {recipe.start!r}, which has its "
                               f"own; leave one of them out, or --set start=null")  # fmt: skip
     return recipe
