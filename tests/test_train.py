@@ -206,6 +206,14 @@ def test_bf16_autocasts_where_the_processor_knows_it_and_fp16_needs_a_gpu(monkey
         fit(torch.nn.Linear(1, 1), task, TrainingConfig(precision="fp16"), 0, lambda event: None)
 
 
+def test_auto_takes_bf16_on_gpus_that_have_it_and_fp16_on_those_that_emulate_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "hip", None)
+    for capability, settled in (((7, 5), "fp16"), ((8, 0), "bf16")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
+        assert precision.settled_precision("auto") == settled
+
+
 def test_accumulated_batches_are_one_larger_batch():
     weights, x = [], torch.arange(12.0).reshape(12, 1) - 4
     for size, per_step in ((12, 1), (4, 3)):

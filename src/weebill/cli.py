@@ -1,6 +1,5 @@
 """The command line: parse arguments, call one function, print. No logic of its own, and no torch until a model runs."""
 
-import codecs
 import errno
 import json
 import os
@@ -352,7 +351,7 @@ def _texts(texts: list[str] | None, input: Path | None) -> list[str]:
     if input is not None:
         return read_texts(input)
     try:
-        body = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        body = sys.stdin.buffer.read().decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise DataError(
             f"<stdin>: expected UTF-8, got byte {error.object[error.start]:#04x} at byte offset {error.start}; convert "
