@@ -313,6 +313,7 @@ BROKEN = {
         ("nlu:\n- examples: |\n    - hi\n", r"x\.yml:2: expected an item under nlu with a named intent"),
         ("nlu:\n- intent: [a\n", r"x\.yml:3: expected YAML, got .*"),
         ("- a\n", "expected a mapping with the key nlu"),
+        ("version: '3.1'\nintents:\n- a\n", "expected examples under the key nlu, got version, intents; name the file"),
         ("nlu: &a\n- intent: *a\n", r"x\.yml:2: expected values written out, got an alias"),
     ],
     "x.conll": [
@@ -545,3 +546,16 @@ def test_massive_keeps_its_keys_and_reads_locales_without_spaces(tmp_path):
 def test_markup_of_one_example():
     text, spans = read_markup("[9 am](time) to [SF](city:San Francisco)")
     assert text == "9 am to SF" and spans == (Span(0, 4, "time"), Span(8, 10, "city", "San Francisco"))
+
+
+def test_a_folder_of_files_is_answered_with_its_files(tmp_path):
+    with pytest.raises(
+        DataError, match=r"expected a folder with seq\.in, seq\.out, label, got one without; name the folder"
+    ):
+        list(formats.stream(tmp_path))
+    (tmp_path / "train.jsonl").write_text('{"text": "hi"}')
+    (tmp_path / "dev.jsonl").write_text('{"text": "ho"}')
+    with pytest.raises(
+        DataError, match=r"got one with dev\.jsonl, train\.jsonl; name one of its files, as in .*dev.jsonl"
+    ):
+        list(formats.stream(tmp_path))

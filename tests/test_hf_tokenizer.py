@@ -83,8 +83,10 @@ def test_a_length_without_room_for_the_frame_and_one_text_for_many_are_refused(t
     for call in (tokenizer.encode, lambda text, length: tokenizer.encode_batch([text], length)):
         with pytest.raises(ConfigError, match="max_length: expected at least 2, for the special tokens"):
             call("wake me up", 1)
-    with pytest.raises(ConfigError, match="texts: expected a list of texts, got one, 'abc'"):
+    with pytest.raises(ConfigError, match="expected a list of texts, got one, 'abc'"):
         tokenizer.encode_batch("abc")
+    with pytest.raises(ConfigError, match=r"expected a text, got None \(NoneType\); leave it out or make it a text"):
+        tokenizer.encode(None)
 
 
 def test_a_typed_special_token_is_text(tokenizer):

@@ -66,6 +66,15 @@ def test_labels_that_only_dev_has_are_named_with_places_and_what_they_may_mean()
     assert [(e.kind, e.label) for e in seen] == [("intent unknown", "set_alram"), ("entity unknown", "place")]
 
 
+def test_dev_texts_that_are_in_train_are_named_once_they_are_many():
+    train = [Utterance(f"at {i}", "alarm", ()) for i in range(9)]
+    dev = [Utterance(text, "alarm", (), source=f"dev.jsonl:{n}") for n, text in enumerate(["at 5", "b", "c", "d"], 1)]
+    (entry,) = _ledger(train, dev)[1]
+    assert (entry["kind"], entry["source"]) == ("dev text in train", "dev.jsonl:1")
+    assert entry["reason"] == "1 of 4 dev texts are in train, too: dev scores say little of new texts"
+    assert _ledger(train, [*dev, dev[1]])[1] == []  # a fifth: people write alike
+
+
 def test_a_cut_text_has_a_line_and_so_has_each_entity_it_loses():
     text = "go on " * 20 + "at nine"
     long = [Utterance(text, "alarm", (Entity(len(text) - 4, len(text), "time"),), source="train.jsonl:5")]
@@ -90,11 +99,22 @@ def test_a_run_prints_a_summary_and_keeps_every_line(tmp_path):
     data = {"train": ["train.jsonl"], "dev": "dev.jsonl"}
     run_finetune(_recipe(data=data), tmp_path / "out", tmp_path, Console(file=shown, width=200))
     lines = [json.loads(line) for line in (tmp_path / "out" / "ledger.jsonl").read_text("utf-8").splitlines()]
-    assert [line["kind"] for line in lines] == ["entity ends inside a token"] * 3 + ["intent unknown"]
+    assert [line["kind"] for line in lines] == ["entity ends inside a token"] * 3 + [
+        "dev text in train",
+        "intent unknown",
+    ]
     places = [f"{tmp_path}/train.jsonl:{len(train) + i}" for i in (1, 2, 3)]
     assert [line["source"] for line in lines[:3]] == places
-    assert lines[3]["source"] == f"{tmp_path}/dev.jsonl:11"
-    for part in ("entity ends inside a token", places[0], "【nin】", "annotate 11–15", "never_seen"):
+    assert lines[3]["reason"].startswith("10 of 11 dev texts are in train") and "keep them apart" in lines[3]["fix"]
+    assert lines[4]["source"] == f"{tmp_path}/dev.jsonl:11"
+    for part in (
+        "dev text in train",
+        "entity ends inside a token",
+        places[0],
+        "【nin】",
+        "annotate 11–15",
+        "never_seen",
+    ):
         assert part in shown.getvalue()
 
 

@@ -119,6 +119,14 @@ def test_saved_joint_model_parses_the_same(joint, tmp_path):
 def test_damaged_folders_are_named(joint, tmp_path):
     with pytest.raises(ArtifactError, match="expected a weebill model folder, got nothing there"):
         weebill.load(tmp_path / "absent")
+    with pytest.raises(ArtifactError, match="from the Hugging Face Hub: hf download absent-owner/name --local-dir DIR"):
+        weebill.load("absent-owner/name")
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text("{}")
+    with pytest.raises(
+        ArtifactError, match=r"without weebill\.json; from a BERT a model learns: weebill finetune joint-"
+    ):
+        weebill.load(tmp_path / "bert")
     (tmp_path / "file").write_text("x")
     with pytest.raises(ArtifactError, match="got a file"):
         weebill.load(tmp_path / "file")

@@ -73,7 +73,7 @@ def test_it_is_what_it_was_by_name():
 @pytest.mark.parametrize(
     ("texts", "message"),
     [(["a", float("nan")], r"texts\[1\]: expected a text, got nan \(float\)"), ([None], r"texts\[0\]: .* got None "),
-     ("abc", "expected a list of texts, got str"), ((t for t in "ab"), "expected a list of texts, got generator")],
+     ("abc", "expected a list of texts, got one, 'abc'"), ((t for t in "ab"), "a list of texts, got generator")],
 )  # fmt: skip
 def test_what_is_no_list_of_texts_is_refused(texts, message):
     model = weebill.load()
@@ -81,5 +81,8 @@ def test_what_is_no_list_of_texts_is_refused(texts, message):
         with pytest.raises(weebill.ConfigError, match=message):
             call(texts)
     assert len(model.parse(np.array(["hello", "wake me"]))) == 2  # np.str_ is a str
+    plain, unit = model.embed(["hello", "wake me"]), model.embed(["hello", "wake me"], normalize=True)
+    np.testing.assert_allclose(unit, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-6)
+    assert abs(np.linalg.norm(plain[0]) - 1) > 0.01
     assert repr(model) == "<weebill.Predictor: 60 intents, 55 kinds of entities, 96-dim embeddings>"
     assert "load" in dir(weebill) and "importlib" not in dir(weebill)

@@ -224,10 +224,14 @@ def test_errors(tmp_path, packaged):
         Tokenizer.train(["\n", "\n"], 300)
     with pytest.raises(ConfigError, match="min_frequency: expected 0 or more, got -3"):
         Tokenizer.train(["a"], 300, min_frequency=-3)
-    with pytest.raises(ConfigError, match="texts: expected a list of texts, got one, 'abc abc'; put it into a list"):
+    with pytest.raises(ConfigError, match="expected a list of texts, got one, 'abc abc'; put it into one"):
         Tokenizer.train("abc abc", 300)
-    with pytest.raises(ConfigError, match="texts: expected a list of texts, got one, 'abc'"):
+    with pytest.raises(ConfigError, match="expected a list of texts, got one, 'abc'"):
         packaged.encode_batch("abc")
+    with pytest.raises(ConfigError, match=r"texts\[1\]: expected a text, got None \(NoneType\)"):
+        packaged.encode_batch(["abc", None])
+    with pytest.raises(ConfigError, match=r"expected a text, got b'abc' \(bytes\)"):
+        packaged.encode(b"abc")
     for dropout in (-0.1, 1.5, float("nan")):
         with pytest.raises(ConfigError, match=rf"dropout: expected a share from 0 to 1, got {dropout}"):
             packaged.encode_with_dropout("abc", dropout, random.Random(0))

@@ -269,11 +269,15 @@ def _json(path: Path, value: Any) -> None:
 def _read_meta(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         what = "a file" if folder.exists() else "nothing there"
+        fetch = "" if folder.parent.exists() else f"; from the Hugging Face Hub: hf download {folder} --local-dir DIR"
         raise ArtifactError(f"{folder}: expected a weebill model folder, got {what}; "
-                            f"`weebill finetune … --output {folder}` makes one")  # fmt: skip
+                            f"`weebill finetune … --output {folder}` makes one{fetch}")  # fmt: skip
     if not is_model_folder(folder):
-        inside = [str(path.parent) for path in sorted(folder.glob("*/weebill.json"))]
-        remedy = f"name {' or '.join(inside)}" if inside else "name the folder given as --output in training"
+        remedy = "name the folder given as --output in training"
+        if inside := [str(path.parent) for path in sorted(folder.glob("*/weebill.json"))]:
+            remedy = f"name {' or '.join(inside)}"
+        elif (folder / "config.json").is_file():
+            remedy = f"from a BERT a model learns: weebill finetune joint-bert --set start={folder}"
         raise ArtifactError(f"{folder}: expected a weebill model folder, got one without weebill.json; {remedy}")
     check_folder(folder)
     meta = read_json(folder / "weebill.json", dict)

@@ -16,7 +16,7 @@ from weebill.files import write_whole
 from weebill.model_files import parse_json
 from weebill.packed_encoder import pack
 from weebill.tokenizer import Tokenizer
-from weebill.tokenizer_checks import check_texts, room_for_text
+from weebill.tokenizer_checks import check_text, check_texts, room_for_text
 from weebill.tokenizer_files import ROLES, write_tokenizer_config
 
 _BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
@@ -68,8 +68,9 @@ class HuggingFaceTokenizer:
             max_length: in tokens, [CLS] and [SEP] included; what is beyond is dropped and counted.
 
         Raises:
-            ConfigError: max_length has no room for [CLS] and [SEP].
+            ConfigError: no text, or max_length has no room for [CLS] and [SEP].
         """
+        check_text(text)
         text = well_formed(text)
         with _library_errors("the tokenizer", "a text that it reads"):
             found = self._inner.encode(text, add_special_tokens=False)
@@ -79,7 +80,7 @@ class HuggingFaceTokenizer:
         """Return the tokens of many texts, each as by `encode`; the batch pads them when its rectangle is asked for.
 
         Raises:
-            ConfigError: texts is one str, or max_length has no room for [CLS] and [SEP].
+            ConfigError: no list of texts, or max_length has no room for [CLS] and [SEP].
         """
         check_texts(texts)
         texts = [well_formed(text) for text in texts]

@@ -15,8 +15,10 @@ from weebill.data import batches_by_length
 from weebill.decoding import TagGrammar, Transitions
 from weebill.encodings import EncodedBatch, ModelTokenizer
 from weebill.errors import ArtifactError, ConfigError
+from weebill.geometry import unit_rows
 from weebill.schema import OUT_OF_SCOPE, SEVERAL_FROM, Entity, ModelOutput, Overflow, Prediction
 from weebill.tags import end_of_words, is_inside_word, spans_from_tags
+from weebill.tokenizer_checks import check_texts
 from weebill.windows import Windows
 
 if TYPE_CHECKING:
@@ -149,8 +151,12 @@ class Predictor:
             found.update(zip(rows.tolist(), decoded, strict=True))
         return [found[i] for i in range(len(texts))]
 
-    def embed(self, texts: Sequence[str], show_progress: bool | None = None) -> npt.NDArray[np.float32]:
+    def embed(
+        self, texts: Sequence[str], show_progress: bool | None = None, normalize: bool = False
+    ) -> npt.NDArray[np.float32]:
         """Return sentence embeddings, float32 (len(texts), embedding_dim), in the order given.
+
+        With `normalize` each has length 1, so that products of them are cosines.
 
         Raises:
             ConfigError: something else than texts.
@@ -159,7 +165,7 @@ class Predictor:
         vectors = np.zeros((len(texts), self.embedding_dim), dtype=np.float32)
         for rows, _, output in self.outputs(texts, show_progress=show_progress):
             vectors[rows] = output.sentence_embedding_BD
-        return vectors
+        return unit_rows(vectors) if normalize else vectors
 
     def decode(self, texts: Sequence[str], batch: EncodedBatch, output: ModelOutput) -> list[Prediction]:
         """Return predictions from logits: the only softmax, argmax and BIO decoder in weebill.
@@ -226,21 +232,6 @@ class Predictor:
             return {}
         scores_BTL = softmax(logits_BTL)  # all of them: to pick some first takes longer
         return {i: [scores_BTL.item(i, t, tag) for t, tag in zip(reads[i], tags[i], strict=True)] for i in labelled}
-
-
-def check_texts(texts: Sequence[str]) -> None:
-    """Refuse what is no list of texts, such as the NaN of an empty cell.
-
-    Raises:
-        ConfigError: it is one text, or not all of it is text.
-    """
-    if isinstance(texts, str) or not hasattr(texts, "__len__"):
-        raise ConfigError(f"expected a list of texts, got {type(texts).__name__}; put it into one: [text], list(texts)")
-    if set(map(type, texts)) != {str}:
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise ConfigError(f"texts[{i}]: expected a text, got {text!r:.40} ({type(text).__name__}); leave it "
-                                  f"out or make it a text")  # fmt: skip
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -37,12 +37,17 @@ _MAX_DEPTH = 50  # of YAML; examples with metadata have a dozen
 def read_rasa(path: Path, on_error: OnError) -> Iterator[Item]:
     """Yield the examples and blocks of a Rasa YAML file, or of all .yml and .yaml files below a folder."""
     for file in yaml_files(path) if path.is_dir() else [path]:
+        sections = dict[str, None]()
         try:
             for name, node in _sections(file, "replace" if on_error else "strict"):
+                sections[name] = None
                 if name == "nlu":
                     yield from _nlu_item(node, file, on_error)
                 elif name != "version":
                     yield Block("section", name, (), f"{file}:{_line(node)}")
+            if file == path and sections and "nlu" not in sections:
+                raise DataError(f"{path}: expected examples under the key nlu, got {', '.join(sections)}; name the "
+                                f"file that has them, often data/nlu.yml")  # fmt: skip
         except DataError as error:
             report_or_raise(error, on_error)
 

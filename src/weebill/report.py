@@ -48,7 +48,8 @@ def ledger(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     table = Table("what", "times", "first", "fix", title=title)
     for kind, some in kinds.items():
         first = some[0]
-        about = f"{first.get('source', '')}\n{first.get('label', '')}: {first.get('excerpt', first['reason'])}"
+        label = f"{first['label']}: " if "label" in first else ""
+        about = f"{first.get('source', '')}\n{label}{first.get('excerpt', first['reason'])}"
         table.add_row(kind, f"{len(some):,}", Text(visible(about, TERMINAL_CHARACTERS, lines=True)), Text(first["fix"]))
     return table
 

@@ -100,7 +100,9 @@ class RunDisplay:
                 self.console.print(f"{event['name']}: {event['learnt']:,} of {event['texts']:,} texts{lost}",
                                    soft_wrap=True, highlight=False)  # fmt: skip
             case "ledger" if event["rows"]:
-                self.console.print(ledger(event["rows"], "what cannot be learnt as annotated (all in ledger.jsonl)"))
+                self.console.print(
+                    ledger(event["rows"], "what cannot be learnt or measured as annotated (all in ledger.jsonl)")
+                )
             case "threshold":
                 before, after = event["intent_accuracy"]
                 self.console.print(f"intents less probable than {event['threshold']:.3f} are read as out_of_scope: dev "

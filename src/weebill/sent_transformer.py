@@ -21,6 +21,7 @@ from weebill.data import batches_by_length
 from weebill.dropout import dropout
 from weebill.encodings import ModelTokenizer
 from weebill.geometry import unit_rows
+from weebill.tokenizer_checks import check_texts
 
 
 def sinusoidal_table(num_positions: int, dim: int) -> Tensor:
@@ -143,8 +144,12 @@ class SentenceTransformer(nn.Module):
             normalize: scale each embedding to length 1.
             show_progress: a progress bar; default: from 2,000 texts on.
 
+        Raises:
+            ConfigError: something else than texts.
+
         Shape: float32 (len(texts), embedding_dim)
         """
+        check_texts(texts)
         was_training = self.training
         self.eval()
         vectors_ND = np.zeros((len(texts), self.config.embedding_dim), dtype=np.float32)

@@ -20,7 +20,14 @@ from weebill.errors import ConfigError, DataError
 from weebill.normalize import check_normalizers, normalize
 from weebill.offsets import Offsets, ascii_offsets, edges, token_offsets
 from weebill.packed_encoder import PackedEncoder, pack, unpack
-from weebill.tokenizer_checks import check_dropout, check_texts, check_training, room_for_text
+from weebill.tokenizer_checks import (
+    check_dropout,
+    check_several,
+    check_text,
+    check_texts,
+    check_training,
+    room_for_text,
+)
 
 MANY_IDS = 100  # from here on numpy makes a list of them sooner
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
@@ -142,7 +149,7 @@ class Tokenizer:
                 expression, or a special token that is an ordinary one too.
             DataError: the texts are empty, or white space alone.
         """
-        check_texts(texts)
+        check_several(texts)
         shift = len(special_tokens)
         check_training(vocab_size, special_tokens, min_frequency)
         bpe.compile_pattern(split_pattern)
@@ -263,9 +270,13 @@ class Tokenizer:
             allow_special: read a literal "[MASK]" in the text as the special token; by default it is ordinary text.
 
         Raises:
-            ConfigError: max_length has no room for [CLS] and [SEP].
+            ConfigError: no text, or max_length has no room for [CLS] and [SEP].
         """
-        packed, offsets = self._encode_with_special(text) if allow_special else (self._encoder.encode(text), None)
+        try:
+            packed, offsets = self._encode_with_special(text) if allow_special else (self._encoder.encode(text), None)
+        except TypeError:
+            check_text(text)
+            raise
         framed, dropped = self._frame(packed, max_length)
         return self._encoding(text, framed, dropped, offsets)
 
@@ -308,7 +319,7 @@ class Tokenizer:
         """Return the tokens of many texts, each as by `encode`; the batch pads them when its rectangle is asked for.
 
         Raises:
-            ConfigError: texts is one str, or max_length has no room for [CLS] and [SEP].
+            ConfigError: no list of texts, or max_length has no room for [CLS] and [SEP].
         """
         check_texts(texts)
         if len(texts) == 1:  # as below, in a third of the time

@@ -1,18 +1,43 @@
 """What the arguments of a tokenizer must be: its texts, lengths and numbers, checked before use. Reads no files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from weebill.errors import ConfigError
 
 
-def check_texts(texts: object) -> None:
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what is no list of texts: one text, a generator, or a list with the NaN of an empty cell in it.
+
+    Raises:
+        ConfigError: it is one text, or not all of it is text.
+    """
+    check_several(texts)
+    if not hasattr(texts, "__len__"):
+        raise ConfigError(f"expected a list of texts, got {type(texts).__name__}; make one of it: list(texts)")
+    if set(map(type, texts)) - {str}:
+        for i, text in enumerate(texts):
+            check_text(text, f"texts[{i}]: ")
+
+
+def check_several(texts: Iterable[str]) -> None:
     """Refuse one text where several are expected: it would be taken for as many texts as it has letters.
 
     Raises:
         ConfigError: it is a str.
     """
     if isinstance(texts, str):
-        raise ConfigError(f"texts: expected a list of texts, got one, {texts[:60]!r}; put it into a list")
+        raise ConfigError(f"expected a list of texts, got one, {texts[:60]!r}; put it into one: [text]")
+
+
+def check_text(text: str, where: str = "") -> None:
+    """Refuse what is no text.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(text, str):
+        raise ConfigError(f"{where}expected a text, got {text!r:.40} ({type(text).__name__}); leave it out or make it "
+                          f"a text")  # fmt: skip
 
 
 def check_training(vocab_size: int, special_tokens: Sequence[str], min_frequency: int) -> None:

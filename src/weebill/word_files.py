@@ -34,8 +34,10 @@ def read_folder(path: Path, on_error: OnError) -> Iterator[Row]:
         raise DataError(f"{path}: expected a folder with {', '.join(FOLDER_FILES)}, got a file; name the folder")
     folders = split_folders(path)
     if not folders:
-        raise DataError(f"{path}: expected a folder with {', '.join(FOLDER_FILES)}, got one without; name the folder "
-                        f"that holds them")  # fmt: skip
+        files = sorted(p.name for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        got = f"got one with {', '.join(files[:4])}{', …' if files[4:] else ''}" if files else "got one without"
+        name_it = f"name one of its files, as in {path / files[0]}" if files else "name the folder that holds them"
+        raise DataError(f"{path}: expected a folder with {', '.join(FOLDER_FILES)}, {got}; {name_it}")
     for split, folder in folders.items():
         yield from _read_three(folder, split, on_error)
 
