@@ -32,8 +32,8 @@ fuzz: install  ## SECONDS=300 of coverage-guided fuzzing of every reader (atheri
 demo: install  ## train, evaluate and try a model on the embedded data, about a minute after the install, output in runs/demo/
 	$(BIN)/weebill demo --output runs/demo
 
-test: lint  ## lint, types, tests
-	$(BIN)/python -m pytest
+test: lint  ## lint, types, tests, in JOBS=2 processes of one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(or $(JOBS),2) --dist worksteal $(ARGS)
 
 notebooks: install  ## run the three notebooks at full size, save them with outputs; NOTEBOOKS="notebooks/….py …" for some of them
 	$(BIN)/python scripts/notebooks.py $(NOTEBOOKS)
