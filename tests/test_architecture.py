@@ -45,6 +45,7 @@ FLOORS = [
         "dropout",
         "micro_batches",
         "precision",
+        "processes",
         "grammar",
         "graph_weights",
         "json_items",
