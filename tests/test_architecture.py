@@ -45,7 +45,6 @@ FLOORS = [
         "dropout",
         "micro_batches",
         "precision",
-        "processes",
         "grammar",
         "graph_weights",
         "json_items",

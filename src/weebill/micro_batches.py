@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from weebill.processes import Compute, Computed, Processes, can_fork, shared_weights
-
 WINDOW = 16
-Work = tuple[Any, ...]
 
 
 def grouped_by_length(lengths: Sequence[int], per_step: int, rng: np.random.Generator) -> list[int]:
@@ -37,50 +34,31 @@ def grouped_by_length(lengths: Sequence[int], per_step: int, rng: np.random.Gene
 
 
 class Workers:
-    """Processes or threads for the batches of a step, which share the cores; neither where there is one batch, or core.
+    """Threads for the batches of a step, which share the cores; without threads where there is one batch, or one core.
 
-    A core gets more done with a batch of its own than with its part of every small product. Processes, where they can
-    be had and each has one core; threads of one process wait for each other half of the time, but may have several.
+    A core gets more done with a batch of its own than with its part of every small product.
+
+    Attributes:
+        map: as the builtin, in the order given; on the threads, if there are any.
     """
 
     def __init__(self, batches: int):
         self._cores = torch.get_num_threads()
-        self._batches, self._count = batches, min(batches, self._cores)
-        self._share = self._cores // self._count
-        self._forks = self._count > 1 and self._share == 1 and can_fork()
-        self._map: Callable[[Sequence[Work]], Iterable[Computed]] | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        count = min(batches, self._cores)
+        self._share = self._cores // count
+        self._pool = None
+        if count > 1:
+            self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(self._share,))
+        self.map: Callable[..., Iterable[Any]] = self._pool.map if self._pool else map
 
     @contextmanager
-    def open(self, model: nn.Module) -> Iterator[None]:
-        """Make ready for the steps in the block; they may come in several epochs."""
-        with ExitStack() as stack:
-            if self._forks:
-                stack.enter_context(shared_weights([*model.parameters()]))
-            elif self._count > 1:
-                pool = ThreadPoolExecutor(self._count, initializer=torch.set_num_threads, initargs=(self._share,))
-                self._pool = stack.enter_context(pool)
-            yield
-
-    @contextmanager
-    def epoch(self, compute: Compute, trained: Sequence[nn.Parameter]) -> Iterator[None]:
-        """In this block batches are computed by `compute` as it is now; `trained` are what it returns gradients of."""
-        if self._forks:
-            with self.step():  # a process has as many threads as the one that it is forked from
-                processes = Processes(self._count, self._batches, compute, trained)
-            self._map, close = processes.map, processes.close
-        else:
-            over = self._pool.map if self._pool else map
-            self._map, close = lambda step: over(lambda work: compute(*work), step), lambda: None
+    def open(self) -> Iterator[None]:
+        """End the threads after the block."""
         try:
             yield
         finally:
-            close()
-
-    def map(self, step: Sequence[Work]) -> Iterable[Computed]:
-        """Yield what `compute` returns for the arguments of each batch of a step, in their order."""
-        assert self._map is not None, "in epoch() alone"
-        return self._map(step)
+            if self._pool:
+                self._pool.shutdown()
 
     @contextmanager
     def step(self) -> Iterator[None]:

@@ -7,9 +7,10 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import count
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -33,7 +34,6 @@ from weebill.errors import ArtifactError, ConfigError, TrainingInterrupted
 from weebill.freezing import parameter_groups, trainable_table
 from weebill.micro_batches import Workers, grouped_by_length, shared_grad_norms
 from weebill.precision import settled_precision
-from weebill.processes import Computed
 from weebill.schedule import warmup_cosine
 from weebill.task import Batch, Event, OnEvent, Plan, Task, TrainingStopped
 
@@ -55,8 +55,8 @@ def fit(
     bits as one that was never stopped.
 
     The batches of a step of several (`accumulation_steps`) are of similar length. On CPU they are computed side by
-    side, by at most as many processes or threads as torch has threads, each batch with random numbers of its own, and
-    their gradients are summed in the batches' order, whichever ends first.
+    side, on at most as many threads as torch has, each batch with random numbers of its own, and their gradients are
+    summed in the batches' order, whichever ends first.
 
     Args:
         model: what `task.losses` gets; on the device and wrapped as accelerate sees fit.
@@ -86,26 +86,35 @@ def fit(
                   "epochs": len(run.steps_by_epoch), "asked_epochs": settings.epochs,
                   "device": str(run.accelerator.device), "precision": run.accelerator.mixed_precision,
                   "asked_precision": settings.precision})  # fmt: skip
-    with run.workers.open(model), _interrupts() as interrupted:
+    with run.workers.open(), _interrupts() as interrupted:
         for epoch, plans, first in run.rest():
             if first == 0:
                 model.eval()
                 task.begin_epoch(epoch, _rng(seed, "begin", epoch))
             run.epoch = epoch
             run.train_mode()
-            with run.workers.epoch(run.compute, run.trained):
-                for start in range(first, len(plans), settings.accumulation_steps):
-                    run.take_step(plans[start : start + settings.accumulation_steps])
-                    if run.evaluation_is_due(run.step):
-                        run.evaluate()
-                        run.save()
-                    if interrupted():
-                        run.save()
-                        go_on = "; --resume goes on from there" if checkpoint else ""
-                        raise TrainingInterrupted(f"stopped after step {run.step} of {run.total_steps}{go_on}")
-                    if run.stale >= settings.patience:
-                        break
+            for start in range(first, len(plans), settings.accumulation_steps):
+                run.take_step(plans[start : start + settings.accumulation_steps])
+                if run.evaluation_is_due(run.step):
+                    run.evaluate()
+                    run.save()
+                if interrupted():
+                    run.save()
+                    raise TrainingInterrupted(f"stopped after step {run.step} of {run.total_steps}"
+                                              + ("; --resume goes on from there" if checkpoint else ""))  # fmt: skip
+                if run.stale >= settings.patience:
+                    break
     return run.finish()
+
+
+class _Done(NamedTuple):
+    """A batch of a step, its losses, and what it adds to the gradient of each parameter, if that is not added yet."""
+
+    batch: Batch
+    parts: dict[str, Tensor]
+    loss: Tensor
+    gradients: Sequence[Tensor | None]
+    grad_norms: dict[str, float]
 
 
 class _Run:
@@ -188,16 +197,16 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * share
         first = self.step * settings.accumulation_steps
-        due = self.evaluation_is_due(self.step + 1)
-        work = [(plan, first + i, len(plans), due and i == len(plans) - 1) for i, plan in enumerate(plans)]
+        numbers = range(first, first + len(plans))
         with self.workers.step():
-            for given, done in zip(work, self.workers.map(work), strict=True):
+            computed = self.workers.map(partial(self._compute, numbers), plans, numbers)
+            for plan, done in zip(plans, computed, strict=True):
                 if not torch.isfinite(done.loss):
-                    self._stop("loss", done.loss, *given[:2])
-                self._add(given[0], done)
+                    self._stop("loss", done.loss, plan, done.batch)
+                self._add(plan, done)
             norm = self.accelerator.clip_grad_norm_(self.raw.parameters(), settings.max_grad_norm)
             if self.accelerator.scaler is None and not torch.isfinite(norm):  # a scaler skips the step, and scales less
-                self._stop("gradient", norm, *given[:2])
+                self._stop("gradient", norm, plan, done.batch)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -205,7 +214,7 @@ class _Run:
             self.on_event({"event": "step", "step": self.step, "total_steps": self.total_steps,
                            "loss": float(done.loss)})  # fmt: skip
 
-    def _add(self, plan: Plan, done: Computed) -> None:
+    def _add(self, plan: Plan, done: _Done) -> None:
         """Add a batch to the gradients and to what the next evaluation says of the losses."""
         for parameter, gradient in zip(self.trained, done.gradients, strict=False):
             if gradient is not None:  # a clone, as two parameters may have been given one tensor
@@ -216,33 +225,29 @@ class _Run:
         self.examples += len(plan.rows)
         self.grad_norms = done.grad_norms
 
-    def compute(self, plan: Plan, number: int, of: int, with_norms: bool) -> Computed:
-        """Compute the losses of a batch and its share of the gradient, 1 / `of`; `number` counts all batches."""
-        batch = self._collate(plan, number)
+    def _compute(self, step: range, plan: Plan, number: int) -> _Done:
+        """Compute the losses of a batch, one of a `step` of such numbers, and its share of the gradient."""
+        batch = self.task.collate(plan, _rng(self.seed, "batch", number))
         draws = drawing_from(_generator(self.seed, number)) if self.side_by_side else nullcontext()
         with draws, self.accelerator.autocast():
             parts = self.task.losses(self.model, plan, {k: v.to(self.accelerator.device) for k, v in batch.items()})
             weighed = self.task.weigh(parts)
             loss = torch.stack(list(weighed.values())).sum()
         norms = dict[str, float]()
-        if with_norms and len(weighed) > 1:
+        if number == step[-1] and len(weighed) > 1 and self.evaluation_is_due(self.step + 1):
             norms = shared_grad_norms(weighed, self.trained)
         gradients: Sequence[Tensor | None] = ()
         if loss.requires_grad:  # not where all that the batch could teach is frozen
             if self.side_by_side:
-                gradients = torch.autograd.grad(loss / of, self.trained, allow_unused=True)
+                gradients = torch.autograd.grad(loss / len(step), self.trained, allow_unused=True)
             else:
-                self.accelerator.backward(loss / of)
-        return Computed({name: value.detach() for name, value in parts.items()}, loss.detach(), gradients, norms)
+                self.accelerator.backward(loss / len(step))
+        return _Done(batch, {name: value.detach() for name, value in parts.items()}, loss.detach(), gradients, norms)
 
-    def _collate(self, plan: Plan, number: int) -> Batch:
-        return self.task.collate(plan, _rng(self.seed, "batch", number))
-
-    def _stop(self, what: str, value: Tensor, plan: Plan, number: int) -> NoReturn:
+    def _stop(self, what: str, value: Tensor, plan: Plan, batch: Batch) -> NoReturn:
         raise TrainingStopped(f"expected a finite {what}, got {value.item()} at step {self.step + 1} (data set "
                               f"{plan.source}, rows {plan.rows.tolist()}); lower training.learning_rate or set "
-                              f"training.precision to no", self.raw, self._best(),
-                              self._collate(plan, number))  # fmt: skip
+                              f"training.precision to no", self.raw, self._best(), batch)  # fmt: skip
 
     def evaluate(self) -> None:
         self.raw.eval()
