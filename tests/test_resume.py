@@ -16,6 +16,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -35,6 +36,15 @@ SIDE_BY_SIDE = TRAINING | {"batch_size": 8, "accumulation_steps": 2}
 
 class Crash(Exception):
     """Stands for whatever ends a process."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_threads():
+    """So that batches of one step are computed by two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +183,7 @@ def test_a_run_that_crashes_again_and_again_ends_with_the_same_bits(task, root, 
 def _process(task, output, root, resume):
     os.chdir(root)
     os.environ["WEEBILL_CACHE"] = str(root / "cache")
+    torch.set_num_threads(2)
     _run(task, output, root, resume)
 
 
