@@ -269,7 +269,9 @@ def _json(path: Path, value: Any) -> None:
 def _read_meta(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         what = "a file" if folder.exists() else "nothing there"
-        fetch = "" if folder.parent.exists() else f"; from the Hugging Face Hub: hf download {folder} --local-dir DIR"
+        fetch = (
+            "" if folder.parent.exists() else f", or from the Hugging Face Hub: hf download {folder} --local-dir DIR"
+        )
         raise ArtifactError(f"{folder}: expected a weebill model folder, got {what}; "
                             f"`weebill finetune … --output {folder}` makes one{fetch}")  # fmt: skip
     if not is_model_folder(folder):
